@@ -1,0 +1,48 @@
+/** The format of blocks and marked lines that this program writes; older ones it reads, newer ones it refuses. */
+export const markerFormat = 1;
+
+/** Owner names that can stand in a marker. */
+export const ownerPattern = /^[A-Za-z0-9](?:[A-Za-z0-9._-]{0,62}[A-Za-z0-9])?$/;
+
+export interface Marker {
+  readonly kind: "begin" | "end";
+  readonly owner: string;
+  /** Of a BEGIN marker. */
+  readonly format?: bigint;
+  /** First 16 hexadecimal digits of the SHA-256 of the body, of a BEGIN marker. */
+  readonly hash?: string;
+}
+
+/** The marker in a comment; `"damaged"` when it was one and cannot be trusted; undefined when it is none. */
+export function readMarker(comment: string): Marker | "damaged" | undefined {
+  if (!/^#[ \t]*(?:BEGIN|END)[ \t]+shimctl(?:[ \t]|$)/.test(comment)) return undefined;
+  const end = /^# END shimctl (\S+)$/.exec(comment);
+  if (end !== null) return named({ kind: "end", owner: end[1] ?? "" });
+  const begin = /^# BEGIN shimctl (\S+) format=(\d{1,9})(?: (.*))?$/.exec(comment);
+  if (begin === null) return "damaged";
+  const owner = begin[1] ?? "";
+  const format = BigInt(begin[2] ?? "0");
+  // What follows the number is the newer format's own business.
+  if (format > BigInt(markerFormat)) return named({ kind: "begin", owner, format });
+  const hash = /^sha256=([0-9a-f]{16})$/.exec(begin[3] ?? "")?.[1];
+  return hash === undefined || format < 1n ? "damaged" : named({ kind: "begin", owner, format, hash });
+}
+
+/** The comment at the end of a root line that belongs to no owner. */
+export function sharedComment(mark: string): string {
+  return `# shimctl shared: ${mark}`;
+}
+
+/** Whether a comment marks the line it ends as ours; one that someone wrote more into does not. */
+export function isSharedComment(comment: string): boolean {
+  return /^# shimctl shared: [^#\s](?:[^#]*[^#\s])?$/.test(comment);
+}
+
+/** Whether a comment is one that we write. */
+export function isOurComment(comment: string): boolean {
+  return isSharedComment(comment) || typeof readMarker(comment) === "object";
+}
+
+function named(marker: Marker): Marker | "damaged" {
+  return ownerPattern.test(marker.owner) ? marker : "damaged";
+}
