@@ -1,7 +1,6 @@
-import { createHash } from "node:crypto";
 import { ShimctlError } from "../error.ts";
 import { factsAt } from "./excerpt.ts";
-import { markerFormat, ownerPattern, readMarker } from "./marker.ts";
+import { markerFormat, markerHash, ownerPattern, readMarker } from "./marker.ts";
 import { parseToml, scanToml } from "./parse.ts";
 import { lineAt, type Scan, type Span } from "./scan.ts";
 import { eolBefore, lastEol, lineStart, nextLineStart, splice } from "./splice.ts";
@@ -42,7 +41,7 @@ export function renderBlock(block: { readonly owner: string; readonly body: stri
   if (!ownerPattern.test(block.owner)) {
     throw new ShimctlError("internal", `cannot mark a block for this owner: ${JSON.stringify(block.owner)}`);
   }
-  return `# BEGIN shimctl ${block.owner} format=${markerFormat} sha256=${hashOf(body)}\n${body}# END shimctl ${block.owner}\n`;
+  return `# BEGIN shimctl ${block.owner} format=${markerFormat} sha256=${markerHash(body)}\n${body}# END shimctl ${block.owner}\n`;
 }
 
 /**
@@ -149,7 +148,7 @@ export function inspectBlocks(source: string | Scan): { blocks: Block[]; problem
       owner,
       body,
       span: { start: open.span.start, end: span.end },
-      intact: hashOf(body) === open.hash,
+      intact: markerHash(body) === open.hash,
       line: lineAt(scanned, open.span.start),
       format: open.format,
     });
@@ -225,10 +224,6 @@ function checkedBody(given: string): string {
     throw refuse("that contains a marker");
   }
   return body;
-}
-
-function hashOf(body: string): string {
-  return createHash("sha256").update(body).digest("hex").slice(0, 16);
 }
 
 function eolOf(text: string, block: Block): string {

@@ -1,5 +1,12 @@
+import { createHash } from "node:crypto";
+
 /** The format of blocks and marked lines that this program writes; older ones it reads, newer ones it refuses. */
 export const markerFormat = 1;
+
+/** The hash that tells whether what a marker covers is as it was written. */
+export function markerHash(content: string): string {
+  return createHash("sha256").update(content).digest("hex").slice(0, 16);
+}
 
 /** Owner names that can stand in a marker. */
 export const ownerPattern = /^[A-Za-z0-9](?:[A-Za-z0-9._-]{0,62}[A-Za-z0-9])?$/;
@@ -28,19 +35,28 @@ export function readMarker(comment: string): Marker | "damaged" | undefined {
   return hash === undefined || format < 1n ? "damaged" : named({ kind: "begin", owner, format, hash });
 }
 
-/** The comment at the end of a root line that belongs to no owner. */
-export function sharedComment(mark: string): string {
-  return `# shimctl shared: ${mark}`;
+/** The mark of a root line that belongs to no owner. */
+export interface SharedMark {
+  /** What the line is for. */
+  readonly mark: string;
+  /** First 16 hexadecimal digits of the SHA-256 of its value: tells whether someone changed it. */
+  readonly hash: string;
 }
 
-/** Whether a comment marks the line it ends as ours; one that someone wrote more into does not. */
-export function isSharedComment(comment: string): boolean {
-  return /^# shimctl shared: [^#\s](?:[^#]*[^#\s])?$/.test(comment);
+/** The comment that `readShared` reads. */
+export function sharedComment({ mark, hash }: SharedMark): string {
+  return `# shimctl shared: ${mark} sha256=${hash}`;
+}
+
+/** The mark in a comment at the end of a line; undefined also when someone wrote more into it. */
+export function readShared(comment: string): SharedMark | undefined {
+  const [, mark, hash] = /^# shimctl shared: (\w[^#]*) sha256=([0-9a-f]{16})$/.exec(comment) ?? [];
+  return mark === undefined || hash === undefined ? undefined : { mark, hash };
 }
 
 /** Whether a comment is one that we write. */
 export function isOurComment(comment: string): boolean {
-  return isSharedComment(comment) || typeof readMarker(comment) === "object";
+  return readShared(comment) !== undefined || typeof readMarker(comment) === "object";
 }
 
 function named(marker: Marker): Marker | "damaged" {

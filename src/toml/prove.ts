@@ -4,7 +4,7 @@ import { removeArrayElement } from "./array-element.ts";
 import { findBlocks, removeBlock } from "./block.ts";
 import { isOurComment } from "./marker.ts";
 import { parseToml, scanToml } from "./parse.ts";
-import { disownRootLine, removeRootLine, sharedLines } from "./root-line.ts";
+import { removeRootLine, sharedLines } from "./root-line.ts";
 import { deepEqual } from "./tree.ts";
 
 export { deepEqual, valueAt, withoutPath, withPath } from "./tree.ts";
@@ -71,14 +71,7 @@ export function withoutOurs(text: string, elements: readonly OurElement[] = []):
   let rest = text;
   for (const { keyPath, value } of elements) rest = removeArrayElement(rest, keyPath, value);
   for (const { owner } of findBlocks(rest)) rest = removeBlock(rest, owner, { force: true });
-  const scanned = scanToml(rest);
-  for (const { key, value } of sharedLines(scanned)) {
-    const [name = ""] = key;
-    // Elements beyond ours make the line someone else's, mark or no mark.
-    const ours = elements.some(({ keyPath }) => keyPath.length === 1 && keyPath[0] === name) ? 0 : 1;
-    if (value.kind === "array" && value.elements.length > ours) rest = disownRootLine(rest, name);
-    else rest = removeRootLine(rest, name, scanned.text.slice(value.span.start, value.span.end));
-  }
+  for (const { key } of sharedLines(scanToml(rest))) rest = removeRootLine(rest, key[0] ?? "");
   return rest;
 }
 

@@ -1,10 +1,10 @@
 import { ShimctlError } from "../error.ts";
 import { blockLines, findBlocks, removeBlock } from "./block.ts";
 import { factsAt } from "./excerpt.ts";
-import { isSharedComment, sharedComment } from "./marker.ts";
+import { markerHash, readShared, sharedComment } from "./marker.ts";
 import { parseToml, scanToml } from "./parse.ts";
 import { renderKey } from "./render.ts";
-import { type Header, type KeyValue, pathOf, type Scan } from "./scan.ts";
+import { decodeString, type Header, type KeyValue, pathOf, type Scan } from "./scan.ts";
 import {
   eolBefore,
   lastEol,
@@ -16,10 +16,11 @@ import {
 } from "./splice.ts";
 
 /**
- * Adds a missing root key as one line `key = value # shimctl shared: mark`: after the last root key, else
- * before the first table and the comments that stand on it, else at the end.
+ * Adds a missing root key as one line `key = value # shimctl shared: mark sha256=…`: after the last root
+ * key, else before the first table and the comments that stand on it, else at the end. The hash is of the
+ * value, so that a line which someone changed is told from ours.
  * @throws ShimctlError `unsupported-config` when the key is defined, in whatever way; `internal` for a value
- * that is not TOML on one line.
+ * or mark that does not fit on one line.
  */
 export function setRootLine(
   text: string,
@@ -28,11 +29,13 @@ export function setRootLine(
   mark: string,
   path?: string,
 ): string {
-  const line = `${renderKey(key)} = ${valueText} ${sharedComment(mark)}`;
-  const written = scanToml(line);
-  parseToml(line, "(line)");
-  if (line.includes("\n") || sharedLines(written).length !== 1) {
-    throw new ShimctlError("internal", `cannot write this as one line: ${renderKey(key)}`);
+  const assignment = `${renderKey(key)} = ${valueText}`;
+  parseToml(assignment, "(line)");
+  const [value] = rootKeyValues(scanToml(assignment));
+  const hash = value === undefined ? "" : valueHash(assignment, value);
+  const line = `${assignment} ${sharedComment({ mark, hash })}`;
+  if (line.includes("\n") || rootMark(line, key) !== mark) {
+    throw new ShimctlError("internal", `cannot write this as one marked line: ${renderKey(key)}`);
   }
   const scanned = scanToml(text, path);
   const defined = scanned.items.find(
@@ -55,61 +58,58 @@ export function setRootLine(
 }
 
 /**
- * Removes the root line of a key, if `setRootLine` wrote it; any other text is returned as it is.
- * `valueText`, when given, is what we wrote.
- * @throws ShimctlError `conflict` when the value is another by now, or, without `valueText`, when it is an
- * array of several elements: another tool may have added to it.
+ * Removes the root line of a key that `setRootLine` wrote. If its value was changed since, it is someone
+ * else's by now: the line stays and loses only our mark, unless it is an array that is empty. Take our own
+ * elements out first (`removeArrayElement`). A text without a marked line is returned as it is.
  */
-export function removeRootLine(text: string, key: string, valueText?: string, path?: string): string {
+export function removeRootLine(text: string, key: string, path?: string): string {
   const scanned = scanToml(text, path);
-  const shared = sharedLines(scanned).filter((line) => line.key.length === 1 && line.key[0] === key);
-  return shared.reduceRight((rest, line) => removeLine(rest, scanned, line, valueText, path), text);
+  const lines = sharedLines(scanned).filter((line) => line.key[0] === key);
+  return lines.reduceRight((rest, line) => removeLine(rest, line), text);
 }
 
-/** Takes only the mark off a root line of ours: from then on it belongs to whoever added to it. */
-export function disownRootLine(text: string, key: string, path?: string): string {
+/** The mark of a root line that `setRootLine` wrote, or undefined. */
+export function rootMark(text: string, key: string, path?: string): string | undefined {
   const scanned = scanToml(text, path);
-  const line = sharedLines(scanned).find((each) => each.key.length === 1 && each.key[0] === key);
-  if (line === undefined) return text;
-  const lineEnd = nextLineStart(text, line.span.end);
-  return splice(text, { start: line.span.end, end: lineEnd - eolBefore(text, lineEnd).length }, "");
+  const line = sharedLines(scanned).find((each) => each.key[0] === key);
+  return line === undefined ? undefined : readShared(trailingComment(scanned, line) ?? "")?.mark;
 }
 
 /**
- * The text without any shared piece: marked root lines and the block of owner `shared`. Reads a text in
- * which a key is defined twice, so it serves when an administrator has defined what we had added.
- * @throws ShimctlError as `removeRootLine`, and `conflict` for a hand-edited block.
+ * The text without any shared piece: marked root lines, as `removeRootLine` treats them, and the block of
+ * owner `shared`. Reads a text in which a key is defined twice, so it serves when an administrator has
+ * defined what we had added.
+ * @throws ShimctlError `conflict` for a hand-edited block or damaged markers.
  */
 export function withoutShared(text: string, path?: string): string {
-  const scanned = scanToml(text, path);
-  const lines = sharedLines(scanned).reduceRight(
-    (rest, line) => removeLine(rest, scanned, line, undefined, path),
-    text,
-  );
+  const lines = sharedLines(scanToml(text, path)).reduceRight((rest, line) => removeLine(rest, line), text);
   return removeBlock(lines, "shared", { path });
 }
 
-/** Root lines that carry our mark, in file order. */
+/** Root lines of one key that carry our mark, in file order. */
 export function sharedLines(scanned: Scan): KeyValue[] {
-  return rootKeyValues(scanned).filter((item) => isSharedComment(trailingComment(scanned, item) ?? ""));
+  return rootKeyValues(scanned).filter(
+    (item) => item.key.length === 1 && readShared(trailingComment(scanned, item) ?? "") !== undefined,
+  );
 }
 
-function removeLine(text: string, scanned: Scan, line: KeyValue, valueText?: string, path?: string): string {
-  const value = scanned.text.slice(line.value.span.start, line.value.span.end);
-  const several = line.value.kind === "array" && line.value.elements.length > 1;
-  if (valueText === undefined ? several : value !== valueText) {
-    throw new ShimctlError(
-      "conflict",
-      `cannot remove a shared line that was changed since: ${line.key[0]}`,
-      factsAt(
-        scanned.text,
-        line.span.start,
-        path,
-        "Remove the shimctl comment from the line to keep it as yours.",
-      ),
-    );
-  }
-  return splice(text, wholeLines(text, line.span), "");
+function removeLine(text: string, line: KeyValue): string {
+  const lineEnd = nextLineStart(text, line.span.end);
+  const tail = { start: line.span.end, end: lineEnd - eolBefore(text, lineEnd).length };
+  const isOurs = readShared(text.slice(tail.start, tail.end).trim())?.hash === valueHash(text, line);
+  const isEmpty = line.value.kind === "array" && line.value.elements.length === 0;
+  return splice(text, isOurs || isEmpty ? wholeLines(text, line.span) : tail, "");
+}
+
+/** Over the meaning of an array, so that a tool which only lays it out anew does not make it its own. */
+function valueHash(text: string, { value }: KeyValue): string {
+  const raw = text.slice(value.span.start, value.span.end);
+  if (value.kind !== "array") return markerHash(raw);
+  const elements = value.elements.map(({ value: { kind, span } }) => {
+    const element = text.slice(span.start, span.end);
+    return kind === "string" ? JSON.stringify(decodeString(element)) : element;
+  });
+  return markerHash(elements.join(","));
 }
 
 function placeOf(scanned: Scan, path?: string): number {

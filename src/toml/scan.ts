@@ -150,6 +150,21 @@ export function lineAt(scanned: Scan, offset: number): number {
   return low + 1;
 }
 
+/**
+ * 1-based line where a key path is defined: its own header or key, else the first one below it, else the
+ * inline table that would hold it; undefined where nothing does or the text cannot be scanned.
+ */
+export function lineOf(source: string | Scan, keyPath: readonly string[]): number | undefined {
+  try {
+    const scanned = asScan(source);
+    const found = findPath(scanned.items, keyPath);
+    return found === undefined ? undefined : lineAt(scanned, found.span.start);
+  } catch (error) {
+    if (error instanceof ScanError) return undefined;
+    throw error;
+  }
+}
+
 /** What a quoted TOML string or key means. `raw` includes its quotes. */
 export function decodeString(raw: string): string {
   const plain = !raw.includes("\\") && !raw.startsWith('"""') && !raw.startsWith("'''");
@@ -158,6 +173,23 @@ export function decodeString(raw: string): string {
   const value = parse(`k = ${raw}`)["k"];
   if (typeof value !== "string") throw new ScanError("not a string", 0);
   return value;
+}
+
+function findPath(items: readonly Item[], keyPath: readonly string[]): Item | undefined {
+  let below: Item | undefined;
+  let around: Item | undefined;
+  for (const item of items) {
+    const path = item.kind === "key-value" ? pathOf(item) : item.path;
+    const shorter = Math.min(path.length, keyPath.length);
+    if (path.slice(0, shorter).some((part, at) => part !== keyPath[at])) continue;
+    if (path.length === keyPath.length) return item;
+    if (path.length > keyPath.length) below ??= item;
+    else if (item.kind === "key-value") {
+      const entries = item.value.kind === "inline-table" ? item.value.entries : [];
+      around ??= findPath(entries, keyPath) ?? item;
+    }
+  }
+  return below ?? around;
 }
 
 interface Cursor {
