@@ -1,0 +1,204 @@
+import { readFileSync } from "node:fs";
+import { ShimctlError } from "../error.ts";
+import type { Handler } from "../handler/model.ts";
+import { OwnerName } from "../handler/model.ts";
+import type { ResolveFacts } from "../handler/resolve.ts";
+import { acquireLock, type LockHolder } from "../host/lock.ts";
+import { proveWithBinary } from "../host/prove_with.ts";
+import type { Intent } from "../transaction/desire.ts";
+import type { Environment } from "../transaction/environment.ts";
+import type { Outcome } from "../transaction/outcome.ts";
+import { preview, type Request, run } from "../transaction/run.ts";
+import { type HandlerFile, parseHandlerFile, resolveFile, resolveNames } from "./handler_file.ts";
+import type { Io } from "./io.ts";
+import type { Log } from "./log.ts";
+import { type Node, openNode } from "./node.ts";
+import type { Parsed } from "./options.ts";
+import { asShimctlError, changeDocument, exitOf, json, problemText } from "./output.ts";
+
+export type ChangeCommand = "install" | "uninstall" | "apply";
+
+/** `install`, `uninstall` and `apply`. */
+export async function change(io: Io, log: Log, parsed: Parsed, command: ChangeCommand): Promise<number> {
+  let owner = parsed.options.owner;
+  let outcome: Outcome | undefined;
+  let node: Node | undefined;
+  try {
+    const file = handlerFile(parsed);
+    owner = ownerOf(parsed, file);
+    node = openNode(parsed.options);
+    const request = requestOf(parsed, command, node, owner, file);
+    outcome = parsed.options.dryRun
+      ? preview(
+          environment(io, log, parsed, node, () => undefined),
+          request,
+        )
+      : await locked(io, log, parsed, node, request);
+  } catch (thrown) {
+    if (!parsed.options.json) throw thrown;
+    const error = asShimctlError(thrown);
+    io.out(json(changeDocument(command, owner, parsed.options.dryRun, undefined, error)));
+    return exitOf(error);
+  }
+  if (parsed.options.json) {
+    io.out(json(changeDocument(command, owner, parsed.options.dryRun, outcome, undefined)));
+    return 0;
+  }
+  for (const note of outcome.notes) log.warn(note);
+  for (const warning of outcome.warnings) log.warn(problemText(warning));
+  io.out(summary(command, parsed, node, outcome));
+  return 0;
+}
+
+async function locked(io: Io, log: Log, parsed: Parsed, node: Node, request: Request): Promise<Outcome> {
+  const lock = await acquireLock(node.host, {
+    timeoutMs: parsed.options.lockTimeoutMs,
+    owner: request.owner,
+    command: [parsed.command, ...parsed.args].join(" ").slice(0, 120),
+    signal: io.signal,
+    onWait: (holder: LockHolder) => log.info(`waiting for the node's lock, held by ${holder.text}`),
+  });
+  try {
+    return await run(
+      environment(io, log, parsed, node, (name) => lock.step(name)),
+      request,
+    );
+  } finally {
+    lock.release();
+  }
+}
+
+export function environment(
+  io: Io,
+  log: Log,
+  parsed: Parsed,
+  node: Node,
+  onStep: (name: string) => void,
+): Environment {
+  const { host, backend, site } = node;
+  const { proveWith } = parsed.options;
+  return {
+    host,
+    backend,
+    site,
+    now: io.now,
+    signal: io.signal,
+    step(name) {
+      log.debug(name);
+      onStep(name);
+    },
+    proveWith:
+      proveWith === undefined
+        ? undefined
+        : (candidate) => proveWithBinary(proveWith, (folder) => candidate.stage(folder)),
+  };
+}
+
+export function handlerFile(parsed: Parsed): { path: string; content: HandlerFile } | undefined {
+  const { file } = parsed.options;
+  if (file === undefined) return undefined;
+  let bytes: Uint8Array;
+  try {
+    bytes = new Uint8Array(readFileSync(file));
+  } catch (cause) {
+    throw new ShimctlError("usage", "Cannot read the handler file", {
+      path: file,
+      hint: "check the path given with -f",
+      cause,
+    });
+  }
+  return { path: file, content: parseHandlerFile(bytes, file) };
+}
+
+export function ownerOf(parsed: Parsed, file: { content: HandlerFile } | undefined): string {
+  const owner = parsed.options.given.has("owner")
+    ? parsed.options.owner
+    : (file?.content.owner ?? parsed.options.owner);
+  const valid = OwnerName.safeParse(owner);
+  if (!valid.success)
+    throw new ShimctlError(
+      "usage",
+      `Cannot use the owner '${owner}', as it ${valid.error.issues[0]?.message ?? "is invalid"}`,
+    );
+  return owner;
+}
+
+/** What the command line asks for; nothing in it depends on what the node holds yet. */
+export function requestOf(
+  parsed: Parsed,
+  command: ChangeCommand,
+  node: Node,
+  owner: string,
+  file: { path: string; content: HandlerFile } | undefined,
+): Request {
+  const { options, args } = parsed;
+  const facts: ResolveFacts = {
+    prefix: options.prefix,
+    snapshotter: options.snapshotter,
+    exists: (path) => node.host.exists(path),
+  };
+  const handlers = (): Handler[] => {
+    const fromFile = file === undefined ? [] : resolveFile(file.content, file.path, facts);
+    const named = resolveNames(args, facts);
+    const names = new Set(named.map((handler) => handler.name));
+    return [...fromFile.filter((handler) => !names.has(handler.name)), ...named];
+  };
+  return {
+    intent: intentOf(parsed, command, file !== undefined, handlers),
+    owner,
+    allowMissing: options.allowMissing || (file?.content.allow_missing ?? false),
+    retries: options.retries,
+  };
+}
+
+function intentOf(
+  parsed: Parsed,
+  command: ChangeCommand,
+  hasFile: boolean,
+  handlers: () => Handler[],
+): Intent {
+  const { args, options } = parsed;
+  if (command === "uninstall") {
+    if (options.all === args.length > 0) {
+      throw new ShimctlError(
+        "usage",
+        options.all
+          ? "Cannot uninstall handlers by name and --all at once"
+          : "Cannot uninstall, as no handler is named",
+        { hint: "name the handlers, or pass --all for every handler of this owner" },
+      );
+    }
+    return { command, names: options.all ? "all" : args };
+  }
+  if (args.length === 0 && !hasFile) {
+    throw new ShimctlError("usage", `Cannot ${command}, as no handler is named`, {
+      hint:
+        command === "apply"
+          ? "pass a handler file: apply -f FILE"
+          : "name the handlers (`shimctl presets` lists them), or pass -f FILE",
+    });
+  }
+  if (command === "apply" && args.length > 0) {
+    throw new ShimctlError("usage", "Cannot apply handlers by name", {
+      hint: "write them into a handler file: apply -f FILE",
+    });
+  }
+  return { command, handlers: handlers() };
+}
+
+function summary(command: ChangeCommand, parsed: Parsed, node: Node, outcome: Outcome): string {
+  const { present, absent } = outcome.expectation;
+  const names = (list: readonly string[]) => [...list].sort().join(", ");
+  if (outcome.result === "unchanged") {
+    return `unchanged: ${present.length === 0 ? "this owner has no handlers" : `this owner has ${names(present)}`}\n`;
+  }
+  const verb = parsed.options.dryRun ? "would change" : "changed";
+  const lines = [
+    `${verb}: ${command === "uninstall" || absent.length > 0 ? `removed ${names(absent)}` : `installed ${names(present)}`}`,
+  ];
+  if (absent.length > 0 && present.length > 0) lines[0] += `; this owner has ${names(present)}`;
+  for (const file of outcome.changes) lines.push(`  ${file.action.padEnd(6)} ${file.path}`);
+  if (!parsed.options.dryRun)
+    lines.push(`${node.found.layout.unit} was not restarted: the change takes effect with its next start`);
+  return `${lines.join("\n")}\n`;
+}

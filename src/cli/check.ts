@@ -1,0 +1,67 @@
+import type { Problem, Site } from "../engine/backend.ts";
+import { ExitCode, ShimctlError } from "../error.ts";
+import { readEngine } from "../transaction/gather.ts";
+import type { Io } from "./io.ts";
+import { openNode } from "./node.ts";
+import type { Parsed } from "./options.ts";
+import {
+  asShimctlError,
+  errorEntry,
+  errorText,
+  json,
+  outputFormat,
+  problemEntry,
+  problemText,
+} from "./output.ts";
+
+/** `check [PATH]`: whether the engine would start on this configuration, and serve what it says. Writes nothing. */
+export function check(io: Io, parsed: Parsed): number {
+  const [path, ...more] = parsed.args;
+  if (more.length > 0)
+    throw new ShimctlError("usage", "Cannot check more than one file", { hint: "run check once for each" });
+  if (path !== undefined && !path.startsWith("/"))
+    throw new ShimctlError("usage", `Cannot check a relative path: ${path}`, {
+      hint: "write it as the node names it, from its root",
+    });
+  const node = openNode(path === undefined ? parsed.options : { ...parsed.options, config: path });
+  const site: Site = node.site;
+  let problems: Problem[];
+  try {
+    if (path !== undefined && !node.host.exists(path))
+      throw new ShimctlError("usage", "Cannot check this file, as it is not there", { path });
+    problems = readEngine(node.host, node.backend, site).view.check(node.host);
+  } catch (thrown) {
+    const error = asShimctlError(thrown);
+    const code = error.code === "invalid-config" ? ExitCode.broken : error.exitCode;
+    if (parsed.options.json)
+      io.out(
+        json({
+          format: outputFormat,
+          command: "check",
+          result: "broken",
+          path: site.rootFile,
+          problems: [],
+          error: errorEntry(error),
+        }),
+      );
+    else io.err(errorText(error));
+    return code;
+  }
+  const broken = problems.some((problem) => problem.severity === "error");
+  if (parsed.options.json) {
+    io.out(
+      json({
+        format: outputFormat,
+        command: "check",
+        result: broken ? "broken" : "ok",
+        path: site.rootFile,
+        problems: problems.map(problemEntry),
+        error: null,
+      }),
+    );
+  } else {
+    for (const problem of problems) io.out(`${problem.severity}: ${problemText(problem)}\n`);
+    io.out(`${site.rootFile}: ${broken ? "broken" : "ok"}\n`);
+  }
+  return broken ? ExitCode.broken : ExitCode.done;
+}

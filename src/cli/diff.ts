@@ -1,0 +1,65 @@
+import { ShimctlError } from "../error.ts";
+import { redactText } from "../toml/redact.ts";
+import type { Change } from "../transaction/outcome.ts";
+import { preview, type Request } from "../transaction/run.ts";
+import { openState } from "../transaction/state.ts";
+import { type ChangeCommand, environment, handlerFile, ownerOf, requestOf } from "./change.ts";
+import type { Io } from "./io.ts";
+import type { Log } from "./log.ts";
+import { openNode } from "./node.ts";
+import type { Parsed } from "./options.ts";
+import { changeDocument, json, problemText } from "./output.ts";
+
+/** `diff [install|uninstall|apply] …`: what that command would change; without one, what would mend the owner's drift. */
+export async function diff(io: Io, log: Log, parsed: Parsed): Promise<number> {
+  const [command, ...args] = parsed.args;
+  const inner: Parsed = { ...parsed, args };
+  const file = handlerFile(inner);
+  const owner = ownerOf(inner, file);
+  const node = openNode(parsed.options);
+  const recorded = (): Request => {
+    const { record } = openState((path) => node.host.real(path), io.now).readRecord();
+    const handlers = Object.values(record.owners[owner]?.handlers ?? {});
+    return { intent: { command: "apply", handlers }, owner, allowMissing: true, retries: 0 };
+  };
+  const request =
+    command === undefined ? recorded() : requestOf(inner, changeCommand(command), node, owner, file);
+  const outcome = preview(
+    environment(io, log, inner, node, () => undefined),
+    request,
+  );
+  if (parsed.options.json) {
+    const patches = await Promise.all(
+      outcome.changes.map(async (change) => ({ path: change.path, patch: await unified(change) })),
+    );
+    io.out(json({ ...changeDocument("diff", owner, true, outcome, undefined), patches }));
+    return 0;
+  }
+  for (const warning of outcome.warnings) log.warn(problemText(warning));
+  for (const change of outcome.changes) io.out(await unified(change));
+  return 0;
+}
+
+function changeCommand(name: string): ChangeCommand {
+  if (name === "install" || name === "uninstall" || name === "apply") return name;
+  throw new ShimctlError("usage", `Cannot show the changes of '${name}'`, {
+    hint: "write diff install, diff uninstall or diff apply, then what that command takes",
+  });
+}
+
+/** A unified diff with secrets redacted on both sides. */
+export async function unified(change: Change): Promise<string> {
+  const { createTwoFilesPatch } = await import("diff");
+  const text = (bytes: Uint8Array | null) =>
+    bytes === null ? "" : redactText(new TextDecoder("utf-8", { ignoreBOM: true }).decode(bytes));
+  const from = change.before === null ? "/dev/null" : change.path;
+  const to = change.after === null ? "/dev/null" : change.path;
+  const patch = createTwoFilesPatch(from, to, text(change.before), text(change.after), "", "", {
+    context: 3,
+  });
+  return `${patch
+    .split("\n")
+    .filter((line) => !/^=+$/.test(line))
+    .map((line) => (line.trimEnd() === line || /^[ +-]/.test(line) ? line : line.trimEnd()))
+    .join("\n")}`;
+}

@@ -1,0 +1,168 @@
+import * as z from "zod/mini";
+import { ShimctlError } from "../error.ts";
+import { ContainerdPart, Handler, OptionValue, OwnerName } from "../handler/model.ts";
+import type { Preset } from "../handler/preset.ts";
+import { findPreset, presets } from "../handler/presets/registry.ts";
+import { type ResolveFacts, resolvePreset } from "../handler/resolve.ts";
+import { decodeToml } from "../toml/decode.ts";
+import { parseToml } from "../toml/parse.ts";
+import { lineOf } from "../toml/scan.ts";
+import { nearest } from "./options.ts";
+
+const formatNumber = 1n;
+
+/** One entry of a handler file: a preset with overrides, or a handler spelled out. */
+const Entry = z.strictObject({
+  preset: z.optional(z.string()),
+  prefix: z.optional(z.string()),
+  snapshotter: z.optional(z.string()),
+  pod_annotations: z.optional(z.array(z.string())),
+  container_annotations: z.optional(z.array(z.string())),
+  privileged_without_host_devices: z.optional(z.boolean()),
+  base_runtime_spec: z.optional(z.string()),
+  cni_conf_dir: z.optional(z.string()),
+  cni_max_conf_num: z.optional(z.int()),
+  requires: z.optional(z.array(z.string())),
+  containerd: z.optional(
+    z.strictObject({
+      runtime_type: z.optional(z.string()),
+      runtime_path: z.optional(z.string()),
+      options: z.optional(z.record(z.string(), OptionValue)),
+      like_runc: z.optional(z.boolean()),
+    }),
+  ),
+});
+
+export const HandlerFile = z.strictObject({
+  format: z.literal(1),
+  owner: z.optional(OwnerName),
+  prefix: z.optional(z.string()),
+  snapshotter: z.optional(z.string()),
+  allow_missing: z.optional(z.boolean()),
+  handlers: z.record(z.string(), Entry),
+});
+
+export type HandlerFile = z.infer<typeof HandlerFile>;
+type Entry = z.infer<typeof Entry>;
+
+/** Reads a handler file. Errors point at the line, and name the nearest known key. */
+export function parseHandlerFile(bytes: Uint8Array, path: string): HandlerFile {
+  const text = decodeToml(bytes, path);
+  const table = parseToml(text, path);
+  const format = table["format"];
+  if (format !== formatNumber) {
+    const line = lineOf(text, ["format"]);
+    throw new ShimctlError(
+      "usage",
+      format === undefined
+        ? "Cannot read this handler file, as it names no format"
+        : `Cannot read this handler file, as its format is not ${formatNumber}`,
+      {
+        path,
+        ...(line === undefined ? {} : { line }),
+        hint: `write format = ${formatNumber} as its first line`,
+      },
+    );
+  }
+  const parsed = HandlerFile.safeParse(plain(table));
+  if (parsed.success) return parsed.data;
+  const issue = parsed.error.issues[0];
+  const keys = issue?.code === "unrecognized_keys" ? issue.keys : [];
+  const at = [...(issue?.path ?? []).map(String), ...keys.slice(0, 1)];
+  const line = lineOf(text, at);
+  const known =
+    at[0] === "handlers" && at.length > 2
+      ? at[2] === "containerd" && at.length > 3
+        ? Object.keys(ContainerdPart.def.shape)
+        : Object.keys(Entry.def.shape)
+      : Object.keys(HandlerFile.def.shape);
+  const unknown = keys[0];
+  throw new ShimctlError(
+    "usage",
+    unknown === undefined
+      ? `Cannot read '${at.join(".")}': ${issue?.message ?? "invalid"}`
+      : `Cannot read '${at.join(".")}', as there is no such key`,
+    {
+      path,
+      ...(line === undefined ? {} : { line }),
+      ...(unknown === undefined ? {} : { hint: `${nearest(unknown, known)}known here: ${known.join(", ")}` }),
+    },
+  );
+}
+
+/** TOML integers arrive as bigint; the model wants numbers. */
+function plain(value: unknown): unknown {
+  if (typeof value === "bigint") return Number(value);
+  if (Array.isArray(value)) return value.map(plain);
+  if (typeof value !== "object" || value === null || value instanceof Date) return value;
+  return Object.fromEntries(Object.entries(value).map(([key, inner]) => [key, plain(inner)]));
+}
+
+export function resolveFile(file: HandlerFile, path: string, facts: ResolveFacts): Handler[] {
+  return Object.entries(file.handlers).map(([name, entry]) =>
+    resolveEntry(name, entry, path, {
+      ...facts,
+      prefix: facts.prefix ?? file.prefix,
+      snapshotter: facts.snapshotter ?? file.snapshotter,
+    }),
+  );
+}
+
+function resolveEntry(name: string, entry: Entry, path: string, facts: ResolveFacts): Handler {
+  const { preset: presetName, prefix, containerd, ...own } = entry;
+  const preset =
+    presetName === undefined && containerd?.runtime_type === undefined
+      ? presetFor(name, path)
+      : presetName === undefined
+        ? undefined
+        : presetFor(presetName, path);
+  const base =
+    preset === undefined
+      ? undefined
+      : resolvePreset(preset, name, { ...facts, prefix: prefix ?? facts.prefix });
+  const snapshotter = own.snapshotter ?? facts.snapshotter;
+  return validHandler(
+    {
+      ...base,
+      ...own,
+      ...(snapshotter === undefined ? {} : { snapshotter }),
+      name,
+      containerd: {
+        ...base?.containerd,
+        ...containerd,
+        options: { ...base?.containerd.options, ...containerd?.options },
+      },
+    },
+    name,
+    path,
+  );
+}
+
+function validHandler(value: unknown, name: string, path: string | undefined): Handler {
+  const parsed = Handler.safeParse(value);
+  if (parsed.success) return parsed.data;
+  const issue = parsed.error.issues[0];
+  throw new ShimctlError(
+    "usage",
+    `Cannot use handler '${name}': ${issue?.path.join(".") ?? ""} ${issue?.message ?? "is invalid"}`,
+    path === undefined ? {} : { path },
+  );
+}
+
+export function presetFor(name: string, path?: string): Preset {
+  const preset = findPreset(name);
+  if (preset !== undefined) return preset;
+  throw new ShimctlError("usage", `Cannot find a preset named '${name}'`, {
+    ...(path === undefined ? {} : { path }),
+    hint: `${nearest(
+      name,
+      presets.map((known) => known.name),
+    )}\`shimctl presets\` lists them, and a handler file can define any other`,
+  });
+}
+
+export function resolveNames(names: readonly string[], facts: ResolveFacts): Handler[] {
+  return [...new Set(names)].map((name) =>
+    validHandler(resolvePreset(presetFor(name), name, facts), name, undefined),
+  );
+}

@@ -1,0 +1,140 @@
+import type { Problem } from "../engine/backend.ts";
+import { ExitCode, ShimctlError } from "../error.ts";
+import type { Handler } from "../handler/model.ts";
+import { sha256 } from "../host/state.ts";
+import type { Change, Outcome, Proof } from "../transaction/outcome.ts";
+
+/** The number of the JSON documents' format; it grows when a field changes its meaning. */
+export const outputFormat = 1;
+
+export interface ErrorDocument {
+  readonly code: string;
+  readonly message: string;
+  readonly path?: string;
+  readonly line?: number;
+  readonly column?: number;
+  readonly hint?: string;
+  readonly state: string;
+  readonly retryable: boolean;
+}
+
+const notRun: Proof = { rules: "not run", "engine-parser": "not run", served: "not run" };
+
+/** The document that every changing command prints, whatever its result. */
+export function changeDocument(
+  command: string,
+  owner: string,
+  dryRun: boolean,
+  outcome: Outcome | undefined,
+  error: ShimctlError | undefined,
+): Record<string, unknown> {
+  return {
+    format: outputFormat,
+    command,
+    owner,
+    dryRun,
+    result: outcome?.result ?? (error === undefined || refused(error) ? "refused" : "failed"),
+    changes: (outcome?.changes ?? []).map(changeEntry),
+    handlers: (outcome?.handlers ?? []).map(handlerEntry),
+    proof: outcome?.proof ?? notRun,
+    restart: { done: false, needed: outcome?.result === "changed" },
+    warnings: (outcome?.warnings ?? []).map(problemEntry),
+    notes: outcome?.notes ?? [],
+    error: error === undefined ? null : errorEntry(error),
+  };
+}
+
+/** Refused: decided before anything was written. */
+function refused(error: ShimctlError): boolean {
+  return error.code !== "internal" && error.code !== "interrupted" && error.facts.state === undefined;
+}
+
+function changeEntry(change: Change): Record<string, unknown> {
+  const hash = (bytes: Uint8Array | null) => (bytes === null ? null : sha256(bytes));
+  return {
+    path: change.path,
+    action: change.action,
+    sha256: { before: hash(change.before), after: hash(change.after) },
+  };
+}
+
+export function handlerEntry(handler: Handler): Record<string, unknown> {
+  return { ...handler };
+}
+
+export function problemEntry(problem: Problem): Record<string, unknown> {
+  return { ...problem };
+}
+
+export function errorEntry(error: ShimctlError): ErrorDocument {
+  const { path, line, column, hint, state } = error.facts;
+  return {
+    code: error.code,
+    message: error.message,
+    ...(path === undefined ? {} : { path }),
+    ...(line === undefined ? {} : { line }),
+    ...(column === undefined ? {} : { column }),
+    ...(hint === undefined ? {} : { hint }),
+    state: state ?? nothingWritten,
+    retryable: error.retryable,
+  };
+}
+
+const nothingWritten = "nothing was written";
+
+/** What failed, where, the state the node is in, the next step. */
+export function errorText(error: ShimctlError): string {
+  const { path, line, column, excerpt, hint, state } = error.facts;
+  const place =
+    path === undefined
+      ? []
+      : [`  at: ${path}${line === undefined ? "" : `:${line}${column === undefined ? "" : `:${column}`}`}`];
+  const lines = [
+    `shimctl: ${error.message}`,
+    ...place,
+    ...(excerpt === undefined ? [] : excerpt.split("\n").map((text) => `    ${text}`)),
+    `  state: ${state ?? nothingWritten}`,
+    ...(hint === undefined ? [] : [`  next: ${hint}`]),
+  ];
+  return `${lines.join("\n")}\n`;
+}
+
+export function problemText(problem: Problem): string {
+  const place =
+    problem.path === undefined
+      ? ""
+      : ` (${problem.path}${problem.line === undefined ? "" : `:${problem.line}`})`;
+  return `${problem.message}${place}${problem.hint === undefined ? "" : `; ${problem.hint}`}`;
+}
+
+export function json(document: unknown): string {
+  return `${JSON.stringify(document, (_, value: unknown) => (typeof value === "bigint" ? Number(value) : value), 2)}\n`;
+}
+
+/** Whatever was thrown, as the one error that people and scripts see. */
+export function asShimctlError(thrown: unknown): ShimctlError {
+  if (thrown instanceof ShimctlError) return thrown;
+  const code =
+    thrown instanceof Error && "code" in thrown && typeof thrown.code === "string" ? thrown.code : undefined;
+  const path =
+    thrown instanceof Error && "path" in thrown && typeof thrown.path === "string" ? thrown.path : undefined;
+  const denied = code === "EACCES" || code === "EPERM" || code === "EROFS";
+  return new ShimctlError(
+    denied ? "unsupported-node" : "internal",
+    thrown instanceof Error ? thrown.message : String(thrown),
+    {
+      ...(path === undefined ? {} : { path }),
+      hint: denied
+        ? "run as root, or pass --root for a folder that you may write"
+        : "please report this with the output of the same command and --log-level debug",
+      ...(denied
+        ? {}
+        : {
+            state: "every file is the complete old one or the complete new one; `shimctl status` shows which",
+          }),
+      cause: thrown,
+    },
+  );
+}
+
+export const exitOf = (error: ShimctlError): number => error.exitCode ?? ExitCode.internal;

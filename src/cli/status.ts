@@ -1,0 +1,108 @@
+import { ExitCode, type ShimctlError } from "../error.ts";
+import { type Drift, holdingsDrift } from "../transaction/drift.ts";
+import { readEngine } from "../transaction/gather.ts";
+import { unfinished } from "../transaction/journal.ts";
+import { openState } from "../transaction/state.ts";
+import type { Io } from "./io.ts";
+import { openNode } from "./node.ts";
+import type { Parsed } from "./options.ts";
+import {
+  asShimctlError,
+  errorEntry,
+  errorText,
+  json,
+  outputFormat,
+  problemEntry,
+  problemText,
+} from "./output.ts";
+import { table } from "./table.ts";
+
+/** `status`: what is on the node, who owns it, and whether it is as it was left. Writes nothing. */
+export function status(io: Io, parsed: Parsed): number {
+  const node = openNode(parsed.options);
+  const state = openState((path) => node.host.real(path), io.now);
+  const { record } = state.readRecord();
+  const open = unfinished(state.journal()).map(
+    ({ begin }) =>
+      `an ${begin.command} of owner '${begin.owner}' was cut short; the next run ${"undoes or finishes it"}`,
+  );
+  let view: ReturnType<typeof readEngine>["view"];
+  try {
+    ({ view } = readEngine(node.host, node.backend, node.site));
+  } catch (thrown) {
+    return broken(io, parsed, asShimctlError(thrown));
+  }
+  const problems = view.check(node.host);
+  const drift: Drift[] = holdingsDrift(record, view.state);
+  const errors = problems.filter((problem) => problem.severity === "error");
+  const result = errors.length > 0 ? "broken" : drift.length > 0 || open.length > 0 ? "drifted" : "in sync";
+  const code = { broken: ExitCode.broken, drifted: ExitCode.drifted, "in sync": ExitCode.done }[result];
+  const { engine, schema, loaded, handlers, defaultHandler, holdings } = view.state;
+  const version = node.site.version;
+  if (parsed.options.json) {
+    io.out(
+      json({
+        format: outputFormat,
+        command: "status",
+        result,
+        engine: {
+          name: engine,
+          version: version ?? null,
+          schema,
+          rootFile: node.site.rootFile,
+          loaded,
+          defaultHandler,
+        },
+        layout: { name: node.found.layout.name, evidence: node.found.evidence },
+        handlers,
+        owners: holdings,
+        drift,
+        unfinished: open,
+        problems: problems.map(problemEntry),
+        error: null,
+      }),
+    );
+    return code;
+  }
+  const release =
+    version === undefined
+      ? ""
+      : ` ${[version.major, version.minor ?? "x", ...(version.patch === undefined ? [] : [version.patch])].join(".")} (by ${version.source})`;
+  const lines = [
+    `engine    ${engine}${release}`,
+    `layout    ${node.found.layout.name} (by ${node.found.evidence.join(", ")})`,
+    `config    version ${schema}: ${loaded.length === 0 ? `${node.site.rootFile} is not there` : loaded.join(", ")}`,
+    `default   ${defaultHandler}`,
+    "",
+    ...table([
+      ["HANDLER", "RUNTIME TYPE", "OWNER", "FILE"],
+      ...handlers.map((handler) => [
+        handler.name,
+        handler.runtimeType,
+        handler.owner ?? "-",
+        handler.path ?? "(built in)",
+      ]),
+    ]),
+    "",
+    ...drift.map(
+      (entry) =>
+        `drifted: owner '${entry.owner}': ${entry.message}${entry.path === undefined ? "" : ` (${entry.path}${entry.line === undefined ? "" : `:${entry.line}`})`}`,
+    ),
+    ...open.map((text) => `drifted: ${text}`),
+    ...problems.map(
+      (problem) => `${problem.severity === "error" ? "broken" : "warning"}: ${problemText(problem)}`,
+    ),
+    `state     ${result}`,
+  ];
+  io.out(`${lines.join("\n")}\n`);
+  return code;
+}
+
+/** The engine would not start on this configuration either, or nobody can tell. */
+function broken(io: Io, parsed: Parsed, error: ShimctlError): number {
+  const code = error.code === "invalid-config" ? ExitCode.broken : error.exitCode;
+  if (parsed.options.json)
+    io.out(json({ format: outputFormat, command: "status", result: "broken", error: errorEntry(error) }));
+  else io.err(errorText(error));
+  return code;
+}

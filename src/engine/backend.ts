@@ -1,0 +1,141 @@
+import type { Handler } from "../handler/model.ts";
+import type { Read } from "../host/host.ts";
+
+export type EngineName = "containerd" | "crio";
+
+/** A release of an engine; parts that nobody could tell are absent. */
+export interface EngineVersion {
+  readonly major: number;
+  readonly minor?: number;
+  readonly patch?: number;
+  /** How it is known, for people: `--engine-version`, a binary's path, the configuration itself. */
+  readonly source: string;
+}
+
+/** Where one engine lives on this node, as a layout found it. */
+export interface Site {
+  readonly layout: string;
+  readonly rootFile: string;
+  /** `undefined` when nobody could tell. */
+  readonly version: EngineVersion | undefined;
+}
+
+/** The part of the machine that a decision is based on: files and folders by host path, as they were read. */
+export interface Snapshot {
+  readonly files: ReadonlyMap<string, Read>;
+  readonly folders: ReadonlyMap<string, readonly string[] | undefined>;
+}
+
+/** What a backend has to see before it can go on. */
+export interface Wanted {
+  readonly files: readonly string[];
+  readonly folders: readonly string[];
+}
+
+export interface Problem {
+  readonly severity: "error" | "warning";
+  /** A short stable name of the rule, for scripts. */
+  readonly rule: string;
+  readonly message: string;
+  readonly path?: string;
+  readonly line?: number;
+  readonly handler?: string;
+  readonly hint?: string;
+}
+
+/** One handler as the engine would serve it, with the file that wins for it. */
+export interface ServedHandler {
+  readonly name: string;
+  /** `undefined` for one that is built into the engine. */
+  readonly path: string | undefined;
+  /** The owner whose block defines it; `undefined` for the administrator's and other tools'. */
+  readonly owner: string | undefined;
+  readonly runtimeType: string;
+}
+
+/** What one owner has on this node. */
+export interface Holding {
+  readonly owner: string;
+  readonly path: string;
+  readonly line: number;
+  readonly handlers: readonly string[];
+  /** False when somebody edited inside the block since we wrote it. */
+  readonly intact: boolean;
+  /** False when the engine does not read the file that the block stands in. */
+  readonly loaded: boolean;
+}
+
+export interface EngineState {
+  readonly engine: EngineName;
+  readonly schema: number;
+  /** Every file that the engine loads, in its order. */
+  readonly loaded: readonly string[];
+  readonly handlers: readonly ServedHandler[];
+  readonly defaultHandler: string;
+  readonly holdings: readonly Holding[];
+}
+
+/** A pure edit of one file; `transaction/commit.ts` carries it out. */
+export interface FileEdit {
+  readonly path: string;
+  readonly before: Uint8Array | null;
+  /** `null`: the file goes. */
+  readonly after: Uint8Array | null;
+  /** The same edit on other bytes of the same file; throws where it cannot be made. */
+  readonly edit: (base: Uint8Array | null) => Uint8Array | null;
+  /** The bytes without anything of ours that this edit is about. */
+  readonly bare: (bytes: Uint8Array | null) => Uint8Array | null;
+  /** A folder on the same file system in which the temporary file may stand, when beside is not allowed. */
+  readonly tempDir?: string;
+  /** For a new file: its permission bits. */
+  readonly mode?: number;
+  /** For a new file: whose security label it takes. */
+  readonly labelFrom?: string;
+}
+
+/** What the live engine must report after a restart. */
+export interface Expectation {
+  readonly present: readonly string[];
+  readonly absent: readonly string[];
+}
+
+/** What the rules may ask of the machine. */
+export interface HostFacts {
+  readonly exists: (path: string) => boolean;
+  readonly isExecutable: (path: string) => boolean;
+}
+
+/** One engine's configuration, understood. Everything here is a function of the snapshot. */
+export interface EngineView {
+  readonly state: EngineState;
+  /**
+   * The smallest set of edits that makes `owner` have exactly `desired`, in an order that is safe at every
+   * prefix. Empty when the meaning is already right, whatever the bytes.
+   */
+  plan(owner: string, desired: readonly Handler[]): FileEdit[];
+  /** The engine's own rules on the merged configuration, and the binaries and files that handlers name. */
+  check(facts: HostFacts): Problem[];
+  /** What `owner` has now, resolved; kept verbatim when other handlers are added to it. */
+  handlersOf(owner: string): Handler[];
+  expect(owner: string, desired: readonly Handler[]): Expectation;
+  /** The loaded files as copies that stand side by side in `folder`, for the engine's own parser. */
+  stage(folder: string): Staged;
+}
+
+export interface Staged {
+  readonly files: readonly { readonly path: string; readonly bytes: Uint8Array }[];
+  /** What to call the engine's binary with. */
+  readonly args: readonly string[];
+}
+
+/** An engine. Adding one means one new folder and one line in `registry.ts`. */
+export interface Backend {
+  readonly name: EngineName;
+  /** Paths and folders to read next; empty when `read` can be called. Called until it asks for nothing more. */
+  want(site: Site, seen: Snapshot): Wanted;
+  /**
+   * Understands what was read, by the engine's own rules.
+   * Throws a ShimctlError for a configuration that the engine, or this release, cannot work with
+   */
+  read(site: Site, seen: Snapshot): EngineView;
+}

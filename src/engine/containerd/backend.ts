@@ -1,0 +1,382 @@
+import { ShimctlError } from "../../error.ts";
+import type { Handler } from "../../handler/model.ts";
+import { findBlocks } from "../../toml/edit.ts";
+import { parseToml, type TomlTable } from "../../toml/parse.ts";
+import { deepEqual } from "../../toml/prove.ts";
+import { lineOf } from "../../toml/scan.ts";
+import type {
+  Backend,
+  EngineState,
+  EngineView,
+  FileEdit,
+  Holding,
+  ServedHandler,
+  Site,
+  Snapshot,
+} from "../backend.ts";
+import { check } from "./check.ts";
+import { globMatcher, hasMeta } from "./glob.ts";
+import { assertExtensible, editFor, type Goal } from "./goal.ts";
+import { type Loaded, sharedOwner, textOf, walk } from "./load.ts";
+import { builtinHandler, criV2, criV3, mergesTables, runtimesAt, tableAt } from "./schema.ts";
+import { stage } from "./stage.ts";
+import { blockBody, fromTable, likeRunc, namesIn } from "./table.ts";
+import {
+  defaultHandler,
+  dropInFolder,
+  dropInName,
+  dropInPattern,
+  importOf,
+  strays,
+  type Understood,
+  understand,
+} from "./understand.ts";
+import { versionFor } from "./version.ts";
+
+export const containerd: Backend = {
+  name: "containerd",
+  want(site, seen) {
+    const root = seen.files.get(site.rootFile);
+    if (root === undefined) return { files: [site.rootFile], folders: [dropInFolder(site)] };
+    const version = versionFor(site, textOf(root));
+    const { wantedFiles, wantedFolders } = walk(site.rootFile, seen, version, importOf(site));
+    const ours = [...strays(site, seen)].filter((path) => !seen.files.has(path));
+    const folders = seen.folders.has(dropInFolder(site))
+      ? wantedFolders
+      : [...wantedFolders, dropInFolder(site)];
+    return { files: [...wantedFiles, ...ours], folders };
+  },
+  read(site, seen) {
+    return view(understand(site, seen));
+  },
+};
+
+function view(node: Understood): EngineView {
+  const state = stateOf(node);
+  const handlersOf = (owner: string) => handlersIn(node, owner);
+  return {
+    state,
+    handlersOf,
+    plan: (owner, desired) => plan(node, owner, desired),
+    check: (facts) => check(node, facts),
+    stage: (folder) => stage(node.loaded, folder),
+    expect: (owner, desired) => {
+      const present = desired.map((handler) => handler.name);
+      const before = handlersOf(owner).map((handler) => handler.name);
+      return { present, absent: before.filter((name) => !present.includes(name)) };
+    },
+  };
+}
+
+const ids = [criV2, criV3];
+
+function stateOf(node: Understood): EngineState {
+  const files = [...node.loaded, ...node.unread];
+  const holdings: Holding[] = files.flatMap((file) =>
+    file.blocks
+      .filter((block) => block.owner !== sharedOwner)
+      .map((block) => ({
+        owner: block.owner,
+        path: file.path,
+        line: block.line,
+        handlers: namesIn(bodyTable(block.body, file.path), ids),
+        intact: block.intact,
+        loaded: node.loaded.includes(file) && (mergesTables(node.version) || file === node.winner),
+      })),
+  );
+  return {
+    engine: "containerd",
+    schema: node.schema,
+    loaded: node.loaded.filter((file) => file.read.kind === "file").map((file) => file.path),
+    handlers: served(node),
+    defaultHandler: defaultHandler(node.effective, node.id),
+    holdings,
+  };
+}
+
+/** A hand-edited block may not even parse on its own; then it says nothing. */
+function bodyTable(body: string, path: string): TomlTable {
+  try {
+    return parseToml(body, path);
+  } catch {
+    return Object.create(null);
+  }
+}
+
+function served(node: Understood): ServedHandler[] {
+  const runtimes = runtimesAt(node.effective, node.id);
+  const names = Object.keys(runtimes ?? {});
+  // 2.x merges what files say into its defaults; 1.x keeps its default only where no file defines any.
+  const builtin = (mergesTables(node.version) || runtimes === undefined) && !names.includes(builtinHandler);
+  const handlers = names.map((name): ServedHandler => {
+    const file = definer(node, name);
+    const type = tableAt(runtimes, name)?.["runtime_type"];
+    return {
+      name,
+      path: file?.path,
+      owner: file?.blocks.find(
+        (block) =>
+          block.owner !== sharedOwner && namesIn(bodyTable(block.body, file.path), ids).includes(name),
+      )?.owner,
+      runtimeType: typeof type === "string" ? type : name === builtinHandler ? "io.containerd.runc.v2" : "",
+    };
+  });
+  if (builtin)
+    handlers.push({
+      name: builtinHandler,
+      path: undefined,
+      owner: undefined,
+      runtimeType: "io.containerd.runc.v2",
+    });
+  return handlers.sort((a, b) => (a.name < b.name ? -1 : 1));
+}
+
+/** The last file that defines a handler: the one that wins. */
+function definer(node: Understood, name: string): Loaded | undefined {
+  const files = mergesTables(node.version)
+    ? node.loaded
+    : node.loaded.filter((file) => tableAt(file.table, "plugins", criV2) !== undefined).slice(-1);
+  return files.findLast((file) => tableAt(runtimesAt(file.table, node.id), name) !== undefined);
+}
+
+function handlersIn(node: Understood, owner: string): Handler[] {
+  return [...node.loaded, ...node.unread].flatMap((file) =>
+    file.blocks
+      .filter((block) => block.owner === owner)
+      .flatMap((block) => {
+        assertIntact(block.intact, owner, file.path, block.line);
+        const table = parseToml(block.body, file.path);
+        return ids.flatMap((id) =>
+          Object.keys(runtimesAt(table, id) ?? {}).map((name) =>
+            readHandler(name, tableAt(runtimesAt(table, id), name), owner, file.path, block.line),
+          ),
+        );
+      }),
+  );
+}
+
+function readHandler(
+  name: string,
+  table: TomlTable | undefined,
+  owner: string,
+  path: string,
+  line: number,
+): Handler {
+  const handler = table === undefined ? undefined : fromTable(name, table);
+  if (handler !== undefined) return handler;
+  throw new ShimctlError(
+    "unsupported-config",
+    `Cannot understand the block of owner '${owner}', as a newer shimctl seems to have written handler '${name}'`,
+    {
+      path,
+      line,
+      hint: "run the newer release",
+    },
+  );
+}
+
+function assertIntact(intact: boolean, owner: string, path: string, line: number): void {
+  if (intact) return;
+  throw new ShimctlError(
+    "conflict",
+    `Cannot change the block of owner '${owner}', as somebody edited inside it`,
+    {
+      path,
+      line,
+      hint: "move those lines out of the block and undo the edit, or delete the whole block with its two marker lines; then run the same command again",
+    },
+  );
+}
+
+function plan(node: Understood, owner: string, desired: readonly Handler[]): FileEdit[] {
+  const runc = tableAt(runtimesAt(node.effectiveBare, node.id), builtinHandler);
+  const handlers = desired
+    .map((handler) => likeRunc(handler, runc))
+    .sort((a, b) => (a.name < b.name ? -1 : 1));
+  for (const handler of handlers) assertFree(node, owner, handler.name);
+  for (const file of [...node.loaded, ...node.unread]) {
+    for (const block of file.blocks)
+      if (block.owner === owner) assertIntact(block.intact, owner, file.path, block.line);
+  }
+  return mergesTables(node.version) ? planDropIn(node, owner, handlers) : planWinner(node, owner, handlers);
+}
+
+/** A handler that the administrator, another tool or another owner defines is theirs. */
+function assertFree(node: Understood, owner: string, name: string): void {
+  for (const file of node.loaded) {
+    if (tableAt(runtimesAt(file.bareTable, node.id), name) !== undefined) {
+      const line = lineOf(file.text, ["plugins", node.id, "containerd", "runtimes", name]);
+      throw new ShimctlError("conflict", `Cannot define handler '${name}', as this file defines it already`, {
+        path: file.path,
+        ...(line === undefined ? {} : { line }),
+        hint: `leave '${name}' out of the command, or remove that definition first`,
+      });
+    }
+  }
+  for (const file of [...node.loaded, ...node.unread]) {
+    for (const block of file.blocks) {
+      if (block.owner === owner || block.owner === sharedOwner) continue;
+      if (!namesIn(bodyTable(block.body, file.path), ids).includes(name)) continue;
+      throw new ShimctlError(
+        "conflict",
+        `Cannot define handler '${name}', as owner '${block.owner}' has installed it`,
+        {
+          path: file.path,
+          line: block.line,
+          hint: `use --owner ${block.owner}, or uninstall it there first`,
+        },
+      );
+    }
+  }
+}
+
+/** containerd 2.x: one drop-in per owner, then the import that reaches it; the other way round to remove. */
+function planDropIn(node: Understood, owner: string, handlers: readonly Handler[]): FileEdit[] {
+  const { site, seen, schema, id } = node;
+  const ourImport = importOf(site);
+  const here = [...node.loaded, ...node.unread].filter((file) =>
+    file.blocks.some((block) => block.owner === owner),
+  );
+  const reached = here.find((file) => node.loaded.includes(file) && file.path !== site.rootFile);
+  const target =
+    reached?.path ?? reachableDropIn(node, owner) ?? `${dropInFolder(site)}/${dropInName(owner)}`;
+
+  const body = handlers.length === 0 ? undefined : blockBody(handlers, id);
+  const inOurFolder = (path: string) =>
+    path.startsWith(`${dropInFolder(site)}/`) && dropInPattern.test(path.slice(path.lastIndexOf("/") + 1));
+  const keepsDropIn = (path: string) =>
+    path === target
+      ? body !== undefined
+      : [...node.loaded, ...node.unread].some(
+          (file) => file.path === path && file.blocks.some((block) => block.owner !== owner),
+        );
+  const needsOurs = [
+    ...new Set([target, ...node.loaded.map((file) => file.path), ...node.unread.map((file) => file.path)]),
+  ].some((path) => inOurFolder(path) && keepsDropIn(path) && !foreignReaches(node, path));
+
+  const goal = (path: string, block: string | undefined): Goal => ({
+    path,
+    owner,
+    block,
+    schema,
+    ourImport,
+    needsImport: () => path === site.rootFile && needsOurs,
+    shared: () => undefined,
+  });
+  const edit = (path: string, block: string | undefined) =>
+    withLabel(editFor(goal(path, block), bytesAt(seen, path)), site);
+
+  const dropIns = [...new Set([target, ...here.map((file) => file.path)])]
+    .filter((path) => path !== site.rootFile)
+    .map((path) => edit(path, path === target ? keepIfSame(node, path, owner, body) : undefined));
+  const root = edit(site.rootFile, undefined);
+  const order = body === undefined ? [root, ...dropIns] : [...dropIns, root];
+  return order.filter((change) => change !== undefined);
+}
+
+/** A drop-in name that an import of somebody else reaches, so that the root file need not be touched. */
+function reachableDropIn(node: Understood, owner: string): string | undefined {
+  const name = dropInName(owner);
+  for (const file of node.loaded) {
+    for (const entry of file.imports) {
+      if (!entry.glob || entry.text === importOf(node.site)) continue;
+      const slash = entry.pattern.lastIndexOf("/");
+      const folder = entry.pattern.slice(0, slash);
+      if (!hasMeta(folder) && globMatcher(entry.pattern.slice(slash + 1))(name)) return `${folder}/${name}`;
+    }
+  }
+  return undefined;
+}
+
+function foreignReaches(node: Understood, path: string): boolean {
+  const slash = path.lastIndexOf("/");
+  return node.loaded.some((file) =>
+    file.imports.some((entry) => {
+      if (entry.text === importOf(node.site)) return false;
+      const at = entry.pattern.lastIndexOf("/");
+      return entry.glob
+        ? entry.pattern.slice(0, at) === path.slice(0, slash) &&
+            globMatcher(entry.pattern.slice(at + 1))(path.slice(slash + 1))
+        : entry.pattern === path;
+    }),
+  );
+}
+
+/** containerd 1.x: one marked block per owner in the file whose CRI table is in effect. */
+function planWinner(node: Understood, owner: string, handlers: readonly Handler[]): FileEdit[] {
+  const { site, seen, schema, winner } = node;
+  const ourImport = importOf(site);
+  const body = handlers.length === 0 ? undefined : blockBody(handlers, criV2);
+  if (body !== undefined)
+    for (const { name } of handlers)
+      assertExtensible(winner.bareText, winner.path, ["plugins", criV2, "containerd", "runtimes", name]);
+  const goal = (path: string, block: string | undefined): Goal => ({
+    path,
+    owner,
+    block,
+    schema,
+    ourImport,
+    needsImport: () => false,
+    shared: (bareTable, others) => lostDefault(node, bareTable, others),
+  });
+  const here = [...node.loaded, ...node.unread].filter((file) =>
+    file.blocks.some((block) => block.owner === owner),
+  );
+  const target = withLabel(
+    editFor(goal(winner.path, keepIfSame(node, winner.path, owner, body)), bytesAt(seen, winner.path)),
+    site,
+  );
+  // A block in a file that no longer wins is left over from before another file took its place.
+  const moved = here
+    .filter((file) => file.path !== winner.path)
+    .map((file) => editFor(goal(file.path, undefined), bytesAt(seen, file.path)));
+  return [target, ...moved].filter((change) => change !== undefined);
+}
+
+/**
+ * Trap 1 of containerd 1.x: a file that defines any handler makes the built-in default vanish, and the CRI
+ * plugin does not load. The default is written too, as long as one of our handlers stands in the file.
+ */
+function lostDefault(node: Understood, bareTable: TomlTable, others: TomlTable): string | undefined {
+  const name = defaultHandler(bareTable, criV2);
+  if (name !== builtinHandler) return undefined;
+  const defined = (table: TomlTable) => tableAt(runtimesAt(table, criV2), builtinHandler) !== undefined;
+  if (defined(bareTable) || defined(others)) return undefined;
+  const builtin: Handler = {
+    name: builtinHandler,
+    containerd: { runtime_type: "io.containerd.runc.v2", options: {}, like_runc: false },
+  };
+  return node.id === criV2 ? blockBody([builtin], criV2) : undefined;
+}
+
+/** The block's own text where it already means the same: a new release alone changes nothing on a node. */
+function keepIfSame(
+  node: Understood,
+  path: string,
+  owner: string,
+  body: string | undefined,
+): string | undefined {
+  if (body === undefined) return undefined;
+  const file = [...node.loaded, ...node.unread].find((candidate) => candidate.path === path);
+  const block =
+    file === undefined
+      ? undefined
+      : findBlocks(file.text, path).find((candidate) => candidate.owner === owner);
+  if (block === undefined) return body;
+  return deepEqual(parseToml(block.body, path), parseToml(body, path)) ? block.body : body;
+}
+
+function bytesAt(seen: Snapshot, path: string): Uint8Array | null {
+  const read = seen.files.get(path);
+  if (read === undefined || read.kind === "absent") return null;
+  if (read.kind === "file") return read.bytes;
+  throw new ShimctlError(
+    "unsupported-node",
+    `Cannot write this file, as it is ${read.kind === "other" ? `a ${read.what} file` : `not readable: ${read.reason}`}`,
+    { path },
+  );
+}
+
+function withLabel(edit: FileEdit | undefined, site: Site): FileEdit | undefined {
+  return edit === undefined ? undefined : { ...edit, labelFrom: site.rootFile };
+}

@@ -1,0 +1,96 @@
+import { ShimctlError } from "../../error.ts";
+import type { TomlTable } from "../../toml/parse.ts";
+import type { EngineVersion, Site, Snapshot } from "../backend.ts";
+import { hasMeta } from "./glob.ts";
+import { type Loaded, loadFile, textOf, walk } from "./load.ts";
+import { builtinHandler, criV2, criV3, mergesTables, mergeTables, runtimesAt, tableAt } from "./schema.ts";
+import { refuseUnsupported, rootSchema, versionFor } from "./version.ts";
+
+export function dropInFolder(site: Site): string {
+  return `${site.rootFile.slice(0, site.rootFile.lastIndexOf("/"))}/conf.d`;
+}
+
+/** An absolute glob that matches only our files: a file that is missing then never stops the engine. */
+export function importOf(site: Site): string {
+  return `${dropInFolder(site)}/*-shimctl-*.toml`;
+}
+
+export function dropInName(owner: string): string {
+  return `50-shimctl-${owner}.toml`;
+}
+
+export const dropInPattern = /^[0-9]+-shimctl-.+\.toml$/;
+
+/** Drop-ins of ours that stand in our folder, whether or not anything imports them. */
+export function strays(site: Site, seen: Snapshot): string[] {
+  const folder = dropInFolder(site);
+  return (seen.folders.get(folder) ?? [])
+    .filter((name) => dropInPattern.test(name))
+    .map((name) => `${folder}/${name}`);
+}
+
+/** Everything that is known of one node's containerd, as values. */
+export interface Understood {
+  readonly site: Site;
+  readonly seen: Snapshot;
+  readonly version: EngineVersion;
+  readonly schema: number;
+  readonly loaded: readonly Loaded[];
+  readonly missing: ReturnType<typeof walk>["missing"];
+  /** Files of ours that nothing imports. */
+  readonly unread: readonly Loaded[];
+  /** Under which plugin id the engine looks for handlers. */
+  readonly id: string;
+  /** On 1.x, the one file whose CRI table is in effect. */
+  readonly winner: Loaded;
+  /** The CRI configuration in effect, and the same without anything of ours. */
+  readonly effective: TomlTable;
+  readonly effectiveBare: TomlTable;
+}
+
+export function understand(site: Site, seen: Snapshot): Understood {
+  const rootRead = seen.files.get(site.rootFile);
+  if (hasMeta(site.rootFile)) {
+    throw new ShimctlError(
+      "unsupported-config",
+      `Cannot import drop-ins beside a file whose path holds glob characters: ${site.rootFile}`,
+      { hint: "pass another --config" },
+    );
+  }
+  const version = versionFor(site, textOf(rootRead));
+  const { loaded, missing } = walk(site.rootFile, seen, version, importOf(site));
+  const root = loaded[0];
+  if (root === undefined) {
+    throw new ShimctlError("invalid-config", "Cannot read the engine's configuration file", {
+      path: site.rootFile,
+    });
+  }
+  const schema = rootSchema(root, version);
+  refuseUnsupported(loaded, schema, version);
+
+  const unread = strays(site, seen)
+    .filter((path) => !loaded.some((file) => file.path === path))
+    .flatMap((path) => {
+      const read = seen.files.get(path);
+      return read?.kind === "file" ? [loadFile(path, read, version, importOf(site))] : [];
+    });
+
+  const merge = (table: (file: Loaded) => TomlTable) => {
+    if (mergesTables(version)) return loaded.map(table).reduce(mergeTables, Object.create(null));
+    const last = loaded.findLast((file) => tableAt(table(file), "plugins", criV2) !== undefined);
+    return last === undefined ? root.bareTable : table(last);
+  };
+  const winner = loaded.findLast((file) => tableAt(file.bareTable, "plugins", criV2) !== undefined) ?? root;
+  const effective = merge((file) => file.table);
+  const effectiveBare = merge((file) => file.bareTable);
+  const id =
+    !mergesTables(version) || (schema === 2 && runtimesAt(effectiveBare, criV3) === undefined)
+      ? criV2
+      : criV3;
+  return { site, seen, version, schema, loaded, missing, unread, id, winner, effective, effectiveBare };
+}
+
+export function defaultHandler(effective: TomlTable, id: string): string {
+  const name = tableAt(effective, "plugins", id, "containerd")?.["default_runtime_name"];
+  return typeof name === "string" && name !== "" ? name : builtinHandler;
+}

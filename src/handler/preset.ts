@@ -1,0 +1,34 @@
+import type { Handler } from "./model.ts";
+
+/** A path that differs between distributions: the first that exists on the host is taken, else the first. */
+export type Candidates = readonly [string, ...string[]];
+
+/**
+ * Makes a handler of a known runtime. Pure data: what has to be found on the machine is a list of
+ * candidates. `{prefix}` stands for `--prefix`, or for `prefix` when that is not given.
+ */
+export interface Preset {
+  readonly name: string;
+  readonly summary: string;
+  /** Where the definition comes from. */
+  readonly source: string;
+  readonly prefix?: string;
+  readonly handler: Omit<Handler, "name" | "preset" | "containerd">;
+  readonly containerd: {
+    readonly runtime_type: string;
+    readonly runtime_path?: Candidates;
+    readonly like_runc?: boolean;
+    readonly options?: Readonly<Record<string, string | boolean>>;
+    /** Options whose value is a path on the host, with what it must be. */
+    readonly paths?: Readonly<
+      Record<
+        string,
+        {
+          readonly what: "binary" | "configuration";
+          readonly candidates: Candidates;
+          readonly optional?: boolean;
+        }
+      >
+    >;
+  };
+}

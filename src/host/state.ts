@@ -1,0 +1,163 @@
+import { createHash, randomBytes } from "node:crypto";
+import {
+  closeSync,
+  constants,
+  fchmodSync,
+  fstatSync,
+  fsyncSync,
+  mkdirSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  readSync,
+  renameSync,
+  rmdirSync,
+  statSync,
+  unlinkSync,
+  writeSync,
+} from "node:fs";
+import { dirname } from "node:path";
+import { ShimctlError } from "../error.ts";
+
+/**
+ * Files that only shimctl writes (record, journal, store), by their real path. Everything here is durable
+ * when it returns: the file is flushed, and so is its folder, since a rename alone may be lost with power
+ * (fsync(2): "Calling fsync() does not necessarily ensure that the entry in the directory … has reached disk").
+ */
+export function writeDurable(path: string, bytes: Uint8Array): void {
+  const temp = `${path}.${randomBytes(6).toString("hex")}.tmp`;
+  const fd = openSync(
+    temp,
+    constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL | constants.O_NOFOLLOW,
+    0o600,
+  );
+  try {
+    writeAll(fd, bytes);
+    fsyncSync(fd);
+  } catch (error) {
+    unlinkSync(temp);
+    throw noRoom(error, path);
+  } finally {
+    closeSync(fd);
+  }
+  renameSync(temp, path);
+  flushFolder(dirname(path));
+}
+
+/** Appends whole lines and flushes them; a line cut short by an earlier crash is ended first. */
+export function appendDurable(path: string, line: string): void {
+  const fd = openSync(
+    path,
+    constants.O_RDWR | constants.O_CREAT | constants.O_APPEND | constants.O_NOFOLLOW,
+    0o600,
+  );
+  try {
+    const { size } = fstatSync(fd);
+    const last = new Uint8Array(1);
+    if (size > 0) readSync(fd, last, 0, 1, size - 1);
+    const lead = size > 0 && last[0] !== 0x0a ? "\n" : "";
+    writeAll(fd, Buffer.from(`${lead}${line}\n`));
+    fsyncSync(fd);
+    if (size === 0) flushFolder(dirname(path));
+  } catch (error) {
+    throw noRoom(error, path);
+  } finally {
+    closeSync(fd);
+  }
+}
+
+/** Makes a folder and its parents; returns those that were not there before, outermost first. */
+export function ensureFolder(path: string, mode: number): string[] {
+  const missing: string[] = [];
+  for (let here = path; !isThere(here); here = dirname(here)) missing.unshift(here);
+  for (const folder of missing) {
+    mkdirSync(folder, { mode });
+    const fd = openSync(folder, constants.O_RDONLY | constants.O_DIRECTORY | constants.O_NOFOLLOW);
+    fchmodSync(fd, mode);
+    fsyncSync(fd);
+    closeSync(fd);
+    flushFolder(dirname(folder));
+  }
+  return missing;
+}
+
+/** Removes a folder that is empty; says whether it is gone. */
+export function removeEmptyFolder(path: string): boolean {
+  try {
+    rmdirSync(path);
+  } catch (error) {
+    if (isErrno(error, "ENOENT")) return true;
+    if (isErrno(error, "ENOTEMPTY") || isErrno(error, "EEXIST") || isErrno(error, "EBUSY")) return false;
+    throw error;
+  }
+  flushFolder(dirname(path));
+  return true;
+}
+
+/** Reads a file of ours; `undefined` when it is not there. */
+export function readState(path: string): Uint8Array | undefined {
+  try {
+    return new Uint8Array(readFileSync(path));
+  } catch (error) {
+    if (isErrno(error, "ENOENT") || isErrno(error, "ENOTDIR")) return undefined;
+    throw error;
+  }
+}
+
+/** The names in a folder of ours, oldest first. */
+export function listOldest(path: string): { name: string; size: number }[] {
+  let names: string[];
+  try {
+    names = readdirSync(path);
+  } catch (error) {
+    if (isErrno(error, "ENOENT")) return [];
+    throw error;
+  }
+  return names
+    .map((name) => ({ name, stat: statSync(`${path}/${name}`) }))
+    .sort((a, b) => a.stat.mtimeMs - b.stat.mtimeMs)
+    .map(({ name, stat }) => ({ name, size: stat.size }));
+}
+
+export function removeState(path: string): void {
+  try {
+    unlinkSync(path);
+  } catch (error) {
+    if (!isErrno(error, "ENOENT")) throw error;
+  }
+}
+
+export function sha256(bytes: Uint8Array): string {
+  return createHash("sha256").update(bytes).digest("hex");
+}
+
+function isThere(path: string): boolean {
+  return statSync(path, { throwIfNoEntry: false }) !== undefined;
+}
+
+function writeAll(fd: number, bytes: Uint8Array): void {
+  for (let done = 0; done < bytes.length; ) done += writeSync(fd, bytes, done);
+}
+
+function flushFolder(path: string): void {
+  const fd = openSync(path, constants.O_RDONLY | constants.O_DIRECTORY);
+  try {
+    fsyncSync(fd);
+  } finally {
+    closeSync(fd);
+  }
+}
+
+export function isErrno(error: unknown, code: string): boolean {
+  return error instanceof Error && "code" in error && error.code === code;
+}
+
+function noRoom(error: unknown, path: string): unknown {
+  if (!isErrno(error, "ENOSPC") && !isErrno(error, "EDQUOT")) return error;
+  return new ShimctlError("unsupported-node", "Cannot write, as the file system is full", {
+    path,
+    hint: "free some space, then run the same command again",
+    retryable: true,
+    cause: error,
+  });
+}

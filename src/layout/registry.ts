@@ -1,0 +1,4 @@
+import type { Layout } from "./layout.ts";
+import { vanilla } from "./vanilla.ts";
+
+export const layouts: readonly Layout[] = [vanilla];

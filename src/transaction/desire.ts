@@ -1,0 +1,35 @@
+import type { EngineView } from "../engine/backend.ts";
+import { ShimctlError } from "../error.ts";
+import type { Handler } from "../handler/model.ts";
+
+/** What a command asks for; the owner's set that it leads to is decided under the lock. */
+export type Intent =
+  | { readonly command: "install"; readonly handlers: readonly Handler[] }
+  | { readonly command: "uninstall"; readonly names: readonly string[] | "all" }
+  | { readonly command: "apply"; readonly handlers: readonly Handler[] };
+
+/** The handlers that `owner` shall have afterwards, given what is on the node now. */
+export function desired(intent: Intent, owner: string, view: EngineView): Handler[] {
+  const current = view.handlersOf(owner);
+  if (intent.command === "apply") return [...intent.handlers];
+  if (intent.command === "install") {
+    const names = new Set(intent.handlers.map((handler) => handler.name));
+    return [...current.filter((handler) => !names.has(handler.name)), ...intent.handlers];
+  }
+  if (intent.names === "all") return [];
+  for (const name of intent.names) {
+    if (current.some((handler) => handler.name === name)) continue;
+    const other = view.state.handlers.find((handler) => handler.name === name);
+    // Never installed, or removed already: done. Somebody else's: theirs to remove.
+    if (other?.path === undefined) continue;
+    throw new ShimctlError(
+      "conflict",
+      `Cannot uninstall handler '${name}', as ${other.owner === undefined ? "it was not installed by shimctl" : `it belongs to owner '${other.owner}'`}`,
+      {
+        path: other.path,
+        hint: other.owner === undefined ? "remove it where it is defined" : `use --owner ${other.owner}`,
+      },
+    );
+  }
+  return current.filter((handler) => !intent.names.includes(handler.name));
+}

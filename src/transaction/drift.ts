@@ -1,0 +1,28 @@
+import type { EngineState } from "../engine/backend.ts";
+import type { NodeRecord } from "./record.ts";
+
+export interface Drift {
+  readonly owner: string;
+  readonly message: string;
+  readonly path?: string;
+  readonly line?: number;
+}
+
+/** What the record says beside what the files say. */
+export function holdingsDrift(record: NodeRecord, engine: EngineState): Drift[] {
+  const drift: Drift[] = [];
+  for (const holding of engine.holdings) {
+    const at = { owner: holding.owner, path: holding.path, line: holding.line };
+    if (!holding.intact) drift.push({ ...at, message: "somebody edited inside the block" });
+    if (!holding.loaded) drift.push({ ...at, message: "the engine does not read this file" });
+  }
+  for (const [owner, entry] of Object.entries(record.owners)) {
+    const held = engine.holdings
+      .filter((holding) => holding.owner === owner)
+      .flatMap((holding) => holding.handlers);
+    const gone = Object.keys(entry.handlers).filter((name) => !held.includes(name));
+    if (gone.length > 0)
+      drift.push({ owner, message: `installed before and gone since: ${gone.join(", ")}` });
+  }
+  return drift;
+}

@@ -1,0 +1,83 @@
+import * as z from "zod/mini";
+import { Handler } from "../handler/model.ts";
+
+const formatNumber = 1;
+const base = { format: z.number(), time: z.string(), operation: z.string() };
+const Hash = z.nullable(z.string());
+
+/**
+ * One line of the journal. Lines hold names, paths and hashes only: no byte of a configuration, so no
+ * secret either. The old bytes are in the store, by their hash.
+ */
+export const JournalLine = z.union([
+  z.object({
+    ...base,
+    step: z.literal("begin"),
+    command: z.string(),
+    owner: z.string(),
+    /** What the owner had, and shall have: enough to undo or to finish without any other file. */
+    previous: z.array(Handler),
+    desired: z.array(Handler),
+    /** Folders that will be made. */
+    folders: z.array(z.string()),
+  }),
+  z.object({
+    ...base,
+    step: z.literal("intent"),
+    path: z.string(),
+    target: z.string(),
+    temp: z.string(),
+    before: Hash,
+    after: Hash,
+  }),
+  z.object({ ...base, step: z.literal("committed"), path: z.string(), before: Hash, after: Hash }),
+  z.object({ ...base, step: z.literal("kept"), path: z.string(), store: z.string(), why: z.string() }),
+  /** Every file is in place; only the record is still to be written. */
+  z.object({ ...base, step: z.literal("complete") }),
+  z.object({ ...base, step: z.literal("end"), result: z.string(), code: z.optional(z.string()) }),
+]);
+
+export type JournalLine = z.infer<typeof JournalLine>;
+
+type WithoutBase<Line> = Line extends unknown ? Omit<Line, keyof typeof base> : never;
+export type JournalEntry = WithoutBase<JournalLine>;
+
+export function renderLine(operation: string, time: string, entry: JournalEntry): string {
+  return JSON.stringify({ format: formatNumber, time, operation, ...entry });
+}
+
+/** The lines that can be read; a line cut short by a crash, or of a newer release, is passed over. */
+export function parseJournal(text: string): JournalLine[] {
+  return text.split("\n").flatMap((line) => {
+    if (line === "") return [];
+    let value: unknown;
+    try {
+      value = JSON.parse(line);
+    } catch {
+      return [];
+    }
+    const parsed = JournalLine.safeParse(value);
+    return parsed.success ? [parsed.data] : [];
+  });
+}
+
+export interface Unfinished {
+  readonly begin: Extract<JournalLine, { step: "begin" }>;
+  readonly intents: readonly Extract<JournalLine, { step: "intent" }>[];
+  readonly complete: boolean;
+}
+
+/** Operations that began and did not end, oldest first. */
+export function unfinished(lines: readonly JournalLine[]): Unfinished[] {
+  return lines
+    .filter((line) => line.step === "begin")
+    .filter((begin) => !lines.some((line) => line.step === "end" && line.operation === begin.operation))
+    .map((begin) => {
+      const own = lines.filter((line) => line.operation === begin.operation);
+      return {
+        begin,
+        intents: own.filter((line) => line.step === "intent"),
+        complete: own.some((line) => line.step === "complete"),
+      };
+    });
+}

@@ -1,0 +1,25 @@
+import type { Handler } from "../handler/model.ts";
+import { removeEmptyFolder } from "../host/state.ts";
+import type { Environment } from "./environment.ts";
+import { type NodeRecord, withOwner } from "./record.ts";
+import type { NodeState } from "./state.ts";
+
+/** Writes the record, and takes away the folders that we made and that are empty again. */
+export function recordOwner(
+  env: Environment,
+  state: NodeState,
+  owner: string,
+  handlers: readonly Handler[],
+): NodeRecord {
+  const record = withOwner(state.readRecord().record, owner, handlers, env.now().toISOString());
+  const folders = record.folders.filter(
+    (folder) => !(noneLeft(record) && removeEmptyFolder(env.host.real(folder))),
+  );
+  const next = { ...record, folders };
+  state.writeRecord(next);
+  return next;
+}
+
+function noneLeft(record: NodeRecord): boolean {
+  return Object.keys(record.owners).length === 0;
+}

@@ -1,0 +1,315 @@
+import { randomUUID } from "node:crypto";
+import type { EngineView, Expectation, FileEdit, Problem, Snapshot } from "../engine/backend.ts";
+import { ShimctlError } from "../error.ts";
+import type { Handler } from "../handler/model.ts";
+import { needs } from "../handler/resolve.ts";
+import { preflight } from "../host/preflight.ts";
+import type { Host } from "../host/root.ts";
+import { ensureFolder, sha256 } from "../host/state.ts";
+import { commitFile } from "./commit.ts";
+import { desired, type Intent } from "./desire.ts";
+import type { Environment } from "./environment.ts";
+import { readEngine, withEdits } from "./gather.ts";
+import type { Change, Outcome, Proof } from "./outcome.ts";
+import { recordOwner } from "./owner.ts";
+import { recover } from "./recover.ts";
+import { type NodeState, openState } from "./state.ts";
+
+export interface Request {
+  readonly intent: Intent;
+  readonly owner: string;
+  /** Accept handlers whose binary or configuration is not on the host. */
+  readonly allowMissing: boolean;
+  /** How often to plan again when somebody else writes in between. */
+  readonly retries: number;
+}
+
+interface Planned {
+  readonly edits: readonly FileEdit[];
+  readonly previous: readonly Handler[];
+  readonly handlers: readonly Handler[];
+  readonly warnings: readonly Problem[];
+  readonly proof: Proof;
+  readonly expectation: Expectation;
+}
+
+/** Plans and proves without a lock and without writing anything: what `diff` and `--dry-run` show. */
+export function preview(env: Environment, request: Request): Outcome {
+  const { seen, view } = readEngine(env.host, env.backend, env.site);
+  const planned = prepare(env, request, seen, view);
+  return outcome(planned, planned.edits.map(asChange), []);
+}
+
+/** Carries out one transaction. The caller holds the node's lock. */
+export async function run(env: Environment, request: Request): Promise<Outcome> {
+  const { host } = env;
+  const state = openState((path) => host.real(path), env.now);
+  const notes = await recover(env, state);
+
+  const operation = randomUUID();
+  const changes: Change[] = [];
+  let begun = false;
+  try {
+    for (let attempt = 0; ; attempt++) {
+      throwIfStopped(env);
+      env.step("read");
+      const { seen, view } = readEngine(host, env.backend, env.site);
+      env.step("plan");
+      const planned = prepare(env, request, seen, view);
+      if (planned.edits.length === 0) {
+        if (begun) finish(env, state, operation, request, planned);
+        else rememberFound(env, state, request, planned);
+        return outcome(planned, squash(changes), notes);
+      }
+      if (attempt > request.retries) throw tooBusy(planned);
+
+      env.step("journal");
+      for (const edit of planned.edits) preflight(host, edit.path);
+      const folders = missingFolders(host, planned.edits);
+      if (!begun) begin(state, operation, request, planned, folders);
+      begun = true;
+      makeFolders(host, state, folders);
+
+      env.step("commit");
+      for (const edit of planned.edits) {
+        throwIfStopped(env);
+        const result = await commit(env, state, operation, request, edit);
+        if (result.stale) break;
+        changes.push(asChange(edit));
+      }
+      // Activate and verify stand here: restart the unit once, wait for the engine, undo on evidence.
+    }
+  } catch (error) {
+    // An operation that wrote something stays unfinished in the journal: the next run undoes it.
+    if (begun && changes.length === 0) end(state, operation, "failed", error);
+    throw error;
+  }
+}
+
+function prepare(env: Environment, request: Request, seen: Snapshot, view: EngineView): Planned {
+  const { host, backend, site } = env;
+  const handlers = desired(request.intent, request.owner, view);
+  const edits = view.plan(request.owner, handlers);
+  const missing =
+    request.intent.command === "uninstall"
+      ? []
+      : missingOnHost(host, request.intent.handlers, request.allowMissing);
+  const candidateSeen = withEdits(host, backend, site, seen, edits);
+  const candidate = backend.read(site, candidateSeen);
+  const problems = candidate.check(host);
+  const [broken] = problems.filter((problem) => problem.severity === "error");
+  if (broken !== undefined && edits.length > 0) {
+    const before = view
+      .check(host)
+      .some((problem) => problem.rule === broken.rule && problem.path === broken.path);
+    throw new ShimctlError(
+      "invalid-config",
+      before ? `The engine's configuration is broken already: ${broken.message}` : broken.message,
+      {
+        ...(broken.path === undefined ? {} : { path: broken.path }),
+        ...(broken.line === undefined ? {} : { line: broken.line }),
+        ...(broken.hint === undefined ? {} : { hint: broken.hint }),
+      },
+    );
+  }
+  const proves = env.proveWith !== undefined && edits.length > 0;
+  if (proves) env.proveWith?.(candidate);
+  return {
+    edits,
+    previous: view.handlersOf(request.owner),
+    handlers: candidate.handlersOf(request.owner),
+    warnings: [...missing, ...problems.filter((problem) => problem.severity === "warning")],
+    proof: { rules: "passed", "engine-parser": proves ? "passed" : "not run", served: "not run" },
+    expectation: view.expect(request.owner, handlers),
+  };
+}
+
+/** A handler whose binary or configuration is not there would be served and fail at its first pod. */
+function missingOnHost(host: Host, handlers: readonly Handler[], allow: boolean): Problem[] {
+  const missing = handlers
+    .flatMap(needs)
+    .filter(
+      (need) =>
+        !need.paths.some((path) => (need.what === "binary" ? host.isExecutable(path) : host.exists(path))),
+    );
+  const [first] = missing;
+  if (first !== undefined && !allow) {
+    const places =
+      first.paths.length === 1
+        ? first.paths[0]
+        : `${first.paths.at(-1)?.slice((first.paths.at(-1)?.lastIndexOf("/") ?? -1) + 1)} in ${first.paths.map((path) => path.slice(0, path.lastIndexOf("/"))).join(":")}`;
+    throw new ShimctlError(
+      "missing-on-host",
+      `Cannot install handler '${first.handler}', as its ${first.what} is not on the host: ${places}`,
+      {
+        hint: "put it there first, pass --prefix when it is elsewhere, or --allow-missing when it comes later",
+      },
+    );
+  }
+  return missing.map((need) => ({
+    severity: "warning",
+    rule: "missing-on-host",
+    message: `Pods of handler '${need.handler}' fail until its ${need.what} is on the host: ${need.paths[0]}`,
+    handler: need.handler,
+  }));
+}
+
+function throwIfStopped(env: Environment): void {
+  if (env.signal?.aborted !== true) return;
+  throw new ShimctlError("interrupted", "Stopped by a signal before the change was complete", {
+    state: "every file is complete; what was changed so far is undone by the next run",
+    hint: "run the same command again",
+    retryable: true,
+  });
+}
+
+function tooBusy(planned: Planned): ShimctlError {
+  const path = planned.edits[0]?.path;
+  return new ShimctlError("conflict", "Gave up, as another program keeps writing this file", {
+    ...(path === undefined ? {} : { path }),
+    state: "nothing of theirs was lost, and our change is not in place",
+    hint: "find the other writer, or pass a larger --retries",
+    retryable: true,
+  });
+}
+
+function begin(
+  state: NodeState,
+  operation: string,
+  request: Request,
+  planned: Planned,
+  folders: readonly string[],
+): void {
+  for (const edit of planned.edits) if (edit.before !== null) state.store(edit.before);
+  state.append(operation, {
+    step: "begin",
+    command: request.intent.command,
+    owner: request.owner,
+    previous: [...planned.previous],
+    desired: [...planned.handlers],
+    folders: [...folders],
+  });
+}
+
+async function commit(
+  env: Environment,
+  state: NodeState,
+  operation: string,
+  request: Request,
+  edit: FileEdit,
+): Promise<{ stale: boolean }> {
+  const hash = (bytes: Uint8Array | null) => (bytes === null ? null : sha256(bytes));
+  const result = await commitFile(env.host, edit, {
+    retries: request.retries,
+    journal: (intent) => {
+      state.append(operation, { step: "intent", ...intent });
+    },
+    onKept: (bytes, why) => {
+      const store = state.keepAside(bytes);
+      state.append(operation, { step: "kept", path: edit.path, store, why });
+      return store;
+    },
+  });
+  if (!result.stale)
+    state.append(operation, {
+      step: "committed",
+      path: edit.path,
+      before: hash(edit.before),
+      after: hash(edit.after),
+    });
+  return result;
+}
+
+function finish(
+  env: Environment,
+  state: NodeState,
+  operation: string,
+  request: Request,
+  planned: Planned,
+): void {
+  env.step("record");
+  state.append(operation, { step: "complete" });
+  recordOwner(env, state, request.owner, planned.handlers);
+  end(state, operation, "changed");
+  state.prune();
+}
+
+/** An empty plan writes nothing, but for a record that was lost: then what the markers say is remembered. */
+function rememberFound(env: Environment, state: NodeState, request: Request, planned: Planned): void {
+  const { record, lost } = state.readRecord();
+  if (planned.handlers.length === 0) return;
+  if (!lost && record.owners[request.owner] !== undefined) return;
+  recordOwner(env, state, request.owner, planned.handlers);
+}
+
+function end(state: NodeState, operation: string, result: string, error?: unknown): void {
+  state.append(operation, {
+    step: "end",
+    result,
+    ...(error instanceof ShimctlError ? { code: error.code } : {}),
+  });
+}
+
+function missingFolders(host: Host, edits: readonly FileEdit[]): string[] {
+  const wanted = edits
+    .filter((edit) => edit.after !== null)
+    .map((edit) => edit.path.slice(0, edit.path.lastIndexOf("/")));
+  const missing = new Set<string>();
+  for (const folder of wanted) {
+    const parts = folder.split("/").filter((part) => part !== "");
+    for (let depth = 1; depth <= parts.length; depth++) {
+      const path = `/${parts.slice(0, depth).join("/")}`;
+      if (!host.exists(path)) missing.add(path);
+    }
+  }
+  return [...missing];
+}
+
+/** Folders are remembered before they are made, so that a crash in between leaves none behind for good. */
+function makeFolders(host: Host, state: NodeState, folders: readonly string[]): void {
+  if (folders.length === 0) return;
+  const { record } = state.readRecord();
+  state.writeRecord({ ...record, folders: [...new Set([...record.folders, ...folders])] });
+  for (const folder of folders) ensureFolder(host.real(folder), 0o755);
+}
+
+function asChange(edit: FileEdit): Change {
+  return {
+    path: edit.path,
+    action: edit.before === null ? "create" : edit.after === null ? "remove" : "edit",
+    before: edit.before,
+    after: edit.after,
+  };
+}
+
+/** One line for each file, however often it had to be written. */
+function squash(changes: readonly Change[]): Change[] {
+  const paths = [...new Set(changes.map((change) => change.path))];
+  return paths.flatMap((path) => {
+    const own = changes.filter((change) => change.path === path);
+    const [first] = own;
+    const last = own.at(-1);
+    if (first === undefined || last === undefined) return [];
+    return [
+      {
+        path,
+        action: first.before === null ? "create" : last.after === null ? "remove" : "edit",
+        before: first.before,
+        after: last.after,
+      },
+    ];
+  });
+}
+
+function outcome(planned: Planned, changes: readonly Change[], notes: readonly string[]): Outcome {
+  const { handlers, warnings, proof, expectation } = planned;
+  return {
+    result: changes.length === 0 ? "unchanged" : "changed",
+    changes,
+    handlers,
+    warnings,
+    notes,
+    proof,
+    expectation,
+  };
+}
