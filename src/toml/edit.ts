@@ -14,4 +14,4 @@ export {
   setBlock,
 } from "./block.ts";
 export { canExtend, isExplicitTable, type Obstacle } from "./extend.ts";
-export { removeRootLine, rootMark, setRootLine, withoutShared } from "./root-line.ts";
+export { disownRootLine, removeRootLine, rootMark, setRootLine, withoutShared } from "./root-line.ts";

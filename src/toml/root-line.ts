@@ -65,7 +65,13 @@ export function setRootLine(
 export function removeRootLine(text: string, key: string, path?: string): string {
   const scanned = scanToml(text, path);
   const lines = sharedLines(scanned).filter((line) => line.key[0] === key);
-  return lines.reduceRight((rest, line) => removeLine(rest, line), text);
+  return lines.reduceRight((rest, line) => removeLine(rest, scanned, line), text);
+}
+
+/** Takes only the mark off a root line of ours: from then on it is the administrator's. */
+export function disownRootLine(text: string, key: string, path?: string): string {
+  const line = sharedLines(scanToml(text, path)).find((each) => each.key[0] === key);
+  return line === undefined ? text : splice(text, markOf(text, line), "");
 }
 
 /** The mark of a root line that `setRootLine` wrote, or undefined. */
@@ -82,7 +88,8 @@ export function rootMark(text: string, key: string, path?: string): string | und
  * @throws ShimctlError `conflict` for a hand-edited block or damaged markers.
  */
 export function withoutShared(text: string, path?: string): string {
-  const lines = sharedLines(scanToml(text, path)).reduceRight((rest, line) => removeLine(rest, line), text);
+  const scanned = scanToml(text, path);
+  const lines = sharedLines(scanned).reduceRight((rest, line) => removeLine(rest, scanned, line), text);
   return removeBlock(lines, "shared", { path });
 }
 
@@ -93,12 +100,21 @@ export function sharedLines(scanned: Scan): KeyValue[] {
   );
 }
 
-function removeLine(text: string, line: KeyValue): string {
+/** What stands behind the value of a marked line, up to its EOL. */
+function markOf(text: string, line: KeyValue): { start: number; end: number } {
   const lineEnd = nextLineStart(text, line.span.end);
-  const tail = { start: line.span.end, end: lineEnd - eolBefore(text, lineEnd).length };
+  return { start: line.span.end, end: lineEnd - eolBefore(text, lineEnd).length };
+}
+
+/** `text` may differ from the scanned one behind `line`, not before it. */
+function removeLine(text: string, scanned: Scan, line: KeyValue): string {
+  const tail = markOf(text, line);
   const isOurs = readShared(text.slice(tail.start, tail.end).trim())?.hash === valueHash(text, line);
   const isEmpty = line.value.kind === "array" && line.value.elements.length === 0;
-  return splice(text, isOurs || isEmpty ? wholeLines(text, line.span) : tail, "");
+  const hasComment = scanned.comments.some(
+    ({ span }) => span.start > line.span.start && span.end < line.span.end,
+  );
+  return splice(text, (isOurs || isEmpty) && !hasComment ? wholeLines(text, line.span) : tail, "");
 }
 
 /** Over the meaning of an array, so that a tool which only lays it out anew does not make it its own. */

@@ -3,6 +3,7 @@ import { decodeToml, encodeToml } from "../../toml/decode.ts";
 import {
   addArrayElement,
   canExtend,
+  disownRootLine,
   findBlocks,
   removeArrayElement,
   removeBlock,
@@ -54,7 +55,7 @@ export function editFor(goal: Goal, before: Uint8Array | null): FileEdit | undef
 
 function reach(goal: Goal, base: Uint8Array | null): Uint8Array | null {
   const { path, owner } = goal;
-  let text = base === null ? "" : withoutDoubled(decodeToml(base, path), path);
+  let text = startOf(goal, base);
 
   // An owner's own block first: what the blocks in this file define decides what is shared.
   text =
@@ -78,6 +79,22 @@ function reach(goal: Goal, base: Uint8Array | null): Uint8Array | null {
   text = withImport(text, path, goal.ourImport, needsImport, bareTable["imports"] !== undefined);
 
   return text === "" && created ? null : encodeToml(text);
+}
+
+/**
+ * The text that an edit starts from. Where somebody has added tables to a file whose `version` line is ours,
+ * those tables need that line: it is theirs when the last of ours leaves.
+ */
+function startOf(goal: Goal, base: Uint8Array | null): string {
+  const { path, ourImport } = goal;
+  if (base === null) return "";
+  const text = withoutDoubled(decodeToml(base, path), path);
+  const foreign = Object.keys(parseToml(bare(text, path, ourImport), path));
+  const leaving =
+    goal.block === undefined &&
+    findBlocks(text, path).every((block) => block.owner === goal.owner || block.owner === sharedOwner);
+  const importStays = goal.needsImport(parseToml(text, path));
+  return leaving && !importStays && foreign.length > 0 ? disownRootLine(text, "version", path) : text;
 }
 
 function withVersion(text: string, path: string, schema: number | undefined, mark: string): string {
@@ -114,7 +131,7 @@ function blocksTable(text: string, path: string): TomlTable {
 /** Foreign bytes are the same before and after; the result means what was there plus what is ours. */
 function prove(goal: Goal, before: Uint8Array | null, after: Uint8Array | null): void {
   const { path, ourImport } = goal;
-  const old = before === null ? "" : withoutDoubled(decodeToml(before, path), path);
+  const old = startOf(goal, before);
   const text = after === null ? "" : decodeToml(after, path);
   const elements = [{ keyPath: ["imports"], value: ourImport }];
   const bareOld = bare(old, path, ourImport);

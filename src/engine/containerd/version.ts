@@ -40,7 +40,7 @@ function schemaIn(text: string, path: string): bigint | undefined {
  * dump`, which is always the newest, and never that of the binary (NVIDIA/aicr#1688).
  */
 export function rootSchema(root: Loaded, version: EngineVersion): number {
-  const declared = root.bareTable["version"];
+  const declared = root.table["version"];
   const at = (key: string) => {
     const line = lineOf(root.text, [key]);
     return { path: root.path, ...(line === undefined ? {} : { line }) };
