@@ -1,0 +1,67 @@
+/**
+ * Runs groups of tests and ends with one line, `N passed, N failed`. `npm test` runs what needs no engine and no
+ * privileges, with short races; `--all` runs everything, as CI does.
+ */
+import { spawnSync } from "node:child_process";
+import { existsSync, readdirSync } from "node:fs";
+import process from "node:process";
+
+interface Group {
+  readonly name: string;
+  readonly folder: string;
+  readonly env?: Readonly<Record<string, string>>;
+  readonly timeoutMs: number;
+}
+
+const quick: readonly Group[] = [
+  { name: "unit", folder: "test/unit", timeoutMs: 60_000 },
+  { name: "property", folder: "test/property", timeoutMs: 180_000 },
+  { name: "end to end", folder: "test/e2e", timeoutMs: 120_000 },
+  { name: "race (short)", folder: "test/race", env: { SHIMCTL_TEST_RACE_SECONDS: "4" }, timeoutMs: 120_000 },
+];
+const all: readonly Group[] = [
+  ...quick.slice(0, 3),
+  { name: "race", folder: "test/race", env: { SHIMCTL_TEST_RACE_SECONDS: "60" }, timeoutMs: 900_000 },
+  { name: "crash", folder: "test/crash", timeoutMs: 600_000 },
+  { name: "real engines", folder: "test/engine", timeoutMs: 1_200_000 },
+];
+
+const wanted = process.argv.includes("--all") ? all : quick;
+let passed = 0;
+let failed = 0;
+const skipped: string[] = [];
+
+for (const group of wanted) {
+  if (!existsSync(group.folder) || readdirSync(group.folder).every((name) => !name.endsWith(".test.ts")))
+    continue;
+  console.log(`== ${group.name}`);
+  const started = Date.now();
+  const result = spawnSync(process.execPath, ["test", `--timeout=${group.timeoutMs}`, `./${group.folder}`], {
+    env: { ...process.env, ...group.env },
+    encoding: "utf8",
+    stdio: ["ignore", "inherit", "pipe"],
+    maxBuffer: 256 << 20,
+  });
+  const lines = result.stderr.split("\n");
+  const noise = /^\(pass\)/;
+  console.log(
+    lines
+      .filter((line) => !noise.test(line))
+      .join("\n")
+      .trim(),
+  );
+  const count = (word: string) =>
+    Number(
+      lines
+        .findLast((line) => new RegExp(`^ *\\d+ ${word}$`).test(line))
+        ?.trim()
+        .split(" ")[0] ?? 0,
+    );
+  passed += count("pass");
+  failed += count("fail") + (result.status !== 0 && count("fail") === 0 ? 1 : 0);
+  skipped.push(...lines.filter((line) => line.startsWith("(skip)")));
+  console.log(`   ${group.name}: ${((Date.now() - started) / 1000).toFixed(0)} s\n`);
+}
+for (const line of skipped) console.log(line);
+console.log(`${passed} passed, ${failed} failed`);
+process.exitCode = failed === 0 && passed > 0 ? 0 : 1;
