@@ -1,4 +1,11 @@
-import { isSecretKey, isSecretTable, mask, maskAfterSecretName, maskUrlCredentials } from "./secret.ts";
+import {
+  commentedHeader,
+  isSecretKey,
+  isSecretTable,
+  mask,
+  maskAfterSecretName,
+  maskUrlCredentials,
+} from "./secret.ts";
 
 /**
  * One line of a file that cannot be parsed, fit to be shown. Conservative, because nothing says what the
@@ -14,23 +21,33 @@ export function redactLine(line: string): string {
  */
 export function redactLines(text: string): string {
   let secretTable = false;
+  let commentedTable = false;
   let openString: string | undefined;
   let openBrackets = 0;
+  // With an odd delimiter somewhere, inside and outside of multi-line strings cannot be told apart behind the first.
+  const ambiguous = endsInString(text);
+  let sawString = false;
   // A lone CR ends a line too: a file of those alone would otherwise be one line, judged by its first key.
   return text
     .split(/(\r?\n|\r)/)
     .map((line, at) => {
       if (at % 2 === 1) return line;
-      let shown = line;
+      sawString ||= hasStringDelimiter(line);
       if (openString !== undefined) {
         const close = line.indexOf(openString);
         if (close < 0) return line.trim() === "" ? line : mask;
         const rest = line.slice(close + 3);
-        shown = `${mask}${openString}${secretTable || openBrackets > 0 ? maskWords(rest) : redact(rest, false)}`;
+        const shown = `${mask}${openString}${maskBehindString(rest)}`;
         openString = stringOpenAfter(rest);
         return shown;
       }
+      if (line.trimStart().startsWith("#")) {
+        const header = commentedHeader(line);
+        if (header !== undefined) commentedTable = isSecretTable(header);
+        return openBrackets > 0 ? mask : redact(line, secretTable || commentedTable);
+      }
       if (isHeader(line)) {
+        commentedTable = false;
         secretTable = isSecretTable(keySegments(line));
         openBrackets = 0;
       }
@@ -39,14 +56,17 @@ export function redactLines(text: string): string {
         openString = stringOpenAfter(line);
         return /^[\s,[\]{}]*$/.test(line) ? line : mask;
       }
-      shown = redact(line, secretTable);
+      openString = stringOpenAfter(line);
       const equals = equalsOf(line);
-      if (equals >= 0 && !line.trimStart().startsWith("#")) {
+      if ((secretTable || (ambiguous && sawString)) && equals < 0 && !isHeader(line)) {
+        // Too short for a secret, and a stray `3s"` is what the reader must see.
+        return line.trim().length <= 4 || /^[\s,[\]{}]*$/.test(line) ? line : mask;
+      }
+      if (equals >= 0) {
         const secret = secretTable || isSecretKey(keySegments(line.slice(0, equals)));
         if (secret) openBrackets = Math.max(0, bracketsLeftOpen(line.slice(equals + 1)));
       }
-      openString = stringOpenAfter(line);
-      return shown;
+      return redact(line, secretTable);
     })
     .join("");
 }
@@ -65,12 +85,12 @@ function redact(line: string, secretTable: boolean): string {
   if (body === "") return line;
   // UTF-16: no key can be recognised in it.
   if (/\0[^\0]\0/.test(line)) return mask;
-  if (body.startsWith("#")) return maskAfterSecretName(maskUrlCredentials(line), secretTable);
+  if (body.startsWith("#")) return maskAfterSecretName(maskUrlCredentials(line, true), secretTable);
   const equals = equalsOf(line);
   if (isHeader(line)) {
     const close = equals < 0 ? -1 : line.lastIndexOf("]", equals);
-    if (close < 0) return maskUrlCredentials(maskAfterSecretName(line));
-    return maskUrlCredentials(line.slice(0, close + 1)) + redact(line.slice(close + 1), secretTable);
+    if (close < 0) return maskUrlCredentials(maskAfterSecretName(line), true);
+    return maskUrlCredentials(line.slice(0, close + 1), true) + redact(line.slice(close + 1), secretTable);
   }
   if (equals < 0) return maskWords(line);
   return redactKeyValue(line, equals, secretTable);
@@ -83,12 +103,12 @@ function redactKeyValue(line: string, equals: number, secretTable: boolean): str
   const gap = /^\s*/.exec(value)?.[0] ?? "";
   const quoted = `${gap}"${mask}"`;
   if (!isKey(key)) return `${maskWords(key)}=${quoted}`;
-  const shownKey = isName(key) ? maskUrlCredentials(key) : maskWords(key);
+  const shownKey = isName(key) ? maskUrlCredentials(key, true) : maskWords(key);
   const segments = keySegments(key);
   if (/^\s*(true|false)\s*$/.test(value)) return `${shownKey}=${value}`;
   if (secretTable || isSecretKey(segments)) return `${shownKey}=${quoted}`;
   const harmless = safeKeys.has(segments.at(-1) ?? "") && !/\{|"""|'''/.test(value);
-  if (harmless) return `${shownKey}=${maskAfterSecretName(maskUrlCredentials(value))}`;
+  if (harmless) return `${shownKey}=${maskAfterSecretName(maskUrlCredentials(value, true))}`;
   const quote = value.search(/["']/);
   if (quote < 0) return `${shownKey}=${maskWords(maskAfterSecretName(value))}`;
   return `${shownKey}=${maskWords(maskAfterSecretName(value.slice(0, quote)))}"${mask}"`;
@@ -116,6 +136,12 @@ function maskWords(text: string): string {
     at = close + 1;
   }
   return out;
+}
+
+/** Behind a multi-line string whose key is not in sight: a comment there may well repeat the secret. */
+function maskBehindString(rest: string): string {
+  const comment = rest.indexOf("#");
+  return comment < 0 ? maskWords(rest) : `${maskWords(rest.slice(0, comment))}# ${mask}`;
 }
 
 function maskLongWords(text: string): string {
@@ -183,6 +209,20 @@ function closing(line: string, from: number, delimiter: string): number {
     else if (line.startsWith(delimiter, at)) return at;
   }
   return -1;
+}
+
+function hasStringDelimiter(line: string): boolean {
+  return line.includes('"""') || line.includes("'''");
+}
+
+function endsInString(text: string): boolean {
+  if (!hasStringDelimiter(text)) return false;
+  let open: string | undefined;
+  for (const line of text.split(/\r?\n|\r/)) {
+    const close = open === undefined ? -3 : line.indexOf(open);
+    if (close !== -1) open = stringOpenAfter(line.slice(close + 3));
+  }
+  return open !== undefined;
 }
 
 function bracketsLeftOpen(text: string): number {

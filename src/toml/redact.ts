@@ -11,7 +11,14 @@ import {
   scan,
   type Value,
 } from "./scan.ts";
-import { isSecretKey, isSecretTable, mask, maskAfterSecretName, maskUrlCredentials } from "./secret.ts";
+import {
+  commentedHeader,
+  isSecretKey,
+  isSecretTable,
+  mask,
+  maskAfterSecretName,
+  maskUrlCredentials,
+} from "./secret.ts";
 
 export { redactLine } from "./redact-line.ts";
 
@@ -118,8 +125,8 @@ function redactComments(scanned: Scan, edits: Edit[], covered: number): void {
     const text = scanned.text.slice(comment.span.start, comment.span.end);
     if (lastEdit !== undefined && comment.span.end <= lastEdit.end) continue;
     if (comment.place === "line" && isOurComment(text)) continue;
-    const header = /^#+\s*\[{1,2}([^\]]+)\]/.exec(text)?.[1];
-    if (header !== undefined) commentedTable = isSecretTable(header.split(/[\s."']+/));
+    const header = commentedHeader(text);
+    if (header !== undefined) commentedTable = isSecretTable(header);
     const besideSecret =
       lastEdit?.text.startsWith(`"${mask}"`) === true && isBeside(scanned, lastEdit, comment);
     const shown = besideSecret

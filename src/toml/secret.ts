@@ -16,13 +16,22 @@ export function isSecretKey(path: readonly string[]): boolean {
   return isSecretTable(path) || secretKey.test(path.at(-1) ?? "");
 }
 
-/** Replaces the credentials in every `scheme://user:password@host`. Linear, unlike a regular expression for it. */
-export function maskUrlCredentials(text: string): string {
+/** The path of a table header that is commented out, or undefined. */
+export function commentedHeader(comment: string): string[] | undefined {
+  return /^\s*#[#\s]*\[{1,2}([^\]]+)/.exec(comment)?.[1]?.split(/[\s."']+/);
+}
+
+/**
+ * Replaces the credentials in every `scheme://user:password@host`. Linear, unlike a regular expression for it.
+ * In a text that may be cut off, also those whose `@` is missing: `user:` followed by what is no port.
+ */
+export function maskUrlCredentials(text: string, cutOff = false): string {
   let out = "";
   let done = 0;
   for (let at = text.indexOf("://"); at >= 0; at = text.indexOf("://", Math.max(done, at + 3))) {
     const start = at + 3;
-    const end = credentialsEnd(text, start);
+    const whole = credentialsEnd(text, start);
+    const end = whole < 0 && cutOff ? cutOffEnd(text, start) : whole;
     if (end < 0) continue;
     out += text.slice(done, start) + mask;
     done = end;
@@ -69,4 +78,9 @@ function credentialsEnd(text: string, start: number): number {
     }
   }
   return found;
+}
+
+function cutOffEnd(text: string, start: number): number {
+  const authority = /^[^\s"'/?#[\]:]*:([^\s"'/?#\]]*)/.exec(text.slice(start, start + longestAuthority));
+  return authority === null || /^\d{0,5}$/.test(authority[1] ?? "") ? -1 : start + authority[0].length;
 }
