@@ -1,0 +1,236 @@
+import {
+  type BigIntStats,
+  closeSync,
+  constants,
+  fstatSync,
+  lstatSync,
+  openSync,
+  readdirSync,
+  readlinkSync,
+  readSync,
+} from "node:fs";
+import { ShimctlError } from "../error.ts";
+import type { HostFiles, Read } from "./host.ts";
+
+/** The node's files, as its own programs see them, behind a root. */
+export interface Host extends HostFiles {
+  /**
+   * The host path behind all symbolic links. What is not there is appended as it stands.
+   * Throws ShimctlError `unsupported-node` when the links do not end or lead through a file.
+   */
+  resolve(path: string): string;
+  /** The path outside the root of what `resolve` answers: the one to open. Throws as `resolve` does. */
+  real(path: string): string;
+}
+
+/** As many as the kernel follows (path_resolution(7)). */
+const linkLimit = 40;
+/** A file that changes under every read is somebody's log; the last read is as good as any. */
+const readAttempts = 5;
+
+/**
+ * Opens the node's file system at a folder: `/`, `/host` in a container, any folder for a sandbox. Symbolic
+ * links resolve inside it, absolute ones too, and `..` never leads out of it.
+ */
+export function openHost(root: string): Host {
+  const base = root.replace(/\/+$/, "");
+  const outside = (path: string) => (path === "/" ? base || "/" : `${base}${path}`);
+  const walkTo = (path: string) => walk(outside, path);
+  const resolve = (path: string) => {
+    const place = walkTo(path);
+    if (place.kind !== "refused") return place.resolved;
+    throw new ShimctlError("unsupported-node", `Cannot follow this path, as ${place.reason}`, { path });
+  };
+  return {
+    root: base || "/",
+    resolve,
+    real: (path) => outside(resolve(path)),
+    read: (path) => readFile(outside, path),
+    list(path) {
+      const place = walkTo(path);
+      if (place.kind !== "there" || !place.stat.isDirectory()) return undefined;
+      return listFolder(outside(place.resolved), path);
+    },
+    isExecutable(path) {
+      const place = walkTo(path);
+      return place.kind === "there" && place.stat.isFile() && (place.stat.mode & 0o111n) !== 0n;
+    },
+    exists: (path) => walkTo(path).kind === "there",
+  };
+}
+
+type Place =
+  | { readonly kind: "there"; readonly resolved: string; readonly stat: BigIntStats }
+  | { readonly kind: "absent"; readonly resolved: string; readonly dangling: boolean }
+  | { readonly kind: "refused"; readonly reason: string };
+
+function walk(outside: (path: string) => string, path: string): Place {
+  const ahead = split(path);
+  const done: string[] = [];
+  let links = 0;
+  /** How many names at the end of `ahead` are the path's own; those before them came out of a link. */
+  let own = ahead.length;
+  let stat = lstatSync(outside("/"), { bigint: true, throwIfNoEntry: false });
+  for (let name = ahead.shift(); name !== undefined; name = ahead.shift()) {
+    const fromLink = ahead.length >= own;
+    own = Math.min(own, ahead.length);
+    if (name === "..") {
+      done.pop();
+      stat = lstatSync(outside(join(done)), { bigint: true, throwIfNoEntry: false });
+      continue;
+    }
+    const here = join([...done, name]);
+    try {
+      stat = lstatSync(outside(here), { bigint: true, throwIfNoEntry: false });
+    } catch (error) {
+      return { kind: "refused", reason: reasonOf(error) };
+    }
+    if (stat === undefined)
+      return { kind: "absent", resolved: lexical([...done, name, ...ahead]), dangling: fromLink };
+    if (stat.isSymbolicLink()) {
+      links += 1;
+      if (links > linkLimit) return { kind: "refused", reason: "its symbolic links do not end" };
+      let target: string;
+      try {
+        target = readlinkSync(outside(here));
+      } catch {
+        // It was replaced since it was looked at: look again. The limit ends this as well.
+        ahead.unshift(name);
+        if (!fromLink) own += 1;
+        continue;
+      }
+      if (target.startsWith("/")) done.length = 0;
+      ahead.unshift(...split(target));
+      continue;
+    }
+    if (ahead.length > 0 && !stat.isDirectory())
+      return { kind: "refused", reason: `${here} is not a folder` };
+    done.push(name);
+  }
+  if (stat === undefined) return { kind: "absent", resolved: join(done), dangling: false };
+  return { kind: "there", resolved: join(done), stat };
+}
+
+function split(path: string): string[] {
+  return path.split("/").filter((name) => name !== "" && name !== ".");
+}
+
+function join(names: readonly string[]): string {
+  return `/${names.join("/")}`;
+}
+
+/** What is not there has no links: `..` takes away the name before it, and stops at the root. */
+function lexical(names: readonly string[]): string {
+  const kept: string[] = [];
+  for (const name of names) {
+    if (name === "..") kept.pop();
+    else kept.push(name);
+  }
+  return join(kept);
+}
+
+function readFile(outside: (path: string) => string, path: string): Read {
+  for (let attempt = 1; ; attempt++) {
+    const place = walk(outside, path);
+    if (place.kind === "refused") return { kind: "unreadable", path, reason: place.reason };
+    if (place.kind === "absent")
+      return { kind: "absent", path, resolved: place.resolved, dangling: place.dangling };
+    if (place.stat.isDirectory()) return { kind: "other", path, what: "directory" };
+    // A device or a pipe may act on being opened, so it is not.
+    if (!place.stat.isFile()) return { kind: "other", path, what: "special" };
+    let fd: number;
+    try {
+      fd = openSync(
+        outside(place.resolved),
+        constants.O_RDONLY | constants.O_NONBLOCK | constants.O_NOFOLLOW,
+      );
+    } catch (error) {
+      const moved = codeOf(error) === "ENOENT" || codeOf(error) === "ELOOP";
+      if (moved && attempt < readAttempts) continue;
+      return { kind: "unreadable", path, reason: reasonOf(error) };
+    }
+    try {
+      const { bytes, stat } = readOpen(fd);
+      if (!stat.isFile()) return { kind: "other", path, what: "special" };
+      return {
+        kind: "file",
+        path,
+        resolved: place.resolved,
+        bytes,
+        mode: Number(stat.mode & 0o7777n),
+        uid: Number(stat.uid),
+        gid: Number(stat.gid),
+        nlink: Number(stat.nlink),
+      };
+    } catch (error) {
+      return { kind: "unreadable", path, reason: reasonOf(error) };
+    } finally {
+      closeSync(fd);
+    }
+  }
+}
+
+/**
+ * All bytes of an open file with the facts that belong to them: it is read again while it changes under the
+ * read, a few times.
+ */
+export function readOpen(fd: number): { bytes: Uint8Array; stat: BigIntStats } {
+  for (let attempt = 1; ; attempt++) {
+    const before = fstatSync(fd, { bigint: true });
+    if (!before.isFile()) return { bytes: new Uint8Array(), stat: before };
+    const bytes = readToEnd(fd, Number(before.size));
+    const after = fstatSync(fd, { bigint: true });
+    const steady =
+      before.size === after.size &&
+      before.mtimeNs === after.mtimeNs &&
+      before.ctimeNs === after.ctimeNs &&
+      BigInt(bytes.length) === after.size;
+    if (steady || attempt === readAttempts) return { bytes, stat: after };
+  }
+}
+
+function readToEnd(fd: number, expected: number): Uint8Array {
+  let bytes = new Uint8Array(expected + 1);
+  let length = 0;
+  for (;;) {
+    const read = readSync(fd, bytes, length, bytes.length - length, length);
+    if (read === 0) return bytes.slice(0, length);
+    length += read;
+    if (length < bytes.length) continue;
+    const larger = new Uint8Array(bytes.length * 2);
+    larger.set(bytes);
+    bytes = larger;
+  }
+}
+
+function listFolder(real: string, path: string): string[] {
+  try {
+    return readdirSync(real).sort((a, b) => Buffer.compare(Buffer.from(a), Buffer.from(b)));
+  } catch (cause) {
+    throw new ShimctlError("unsupported-node", `Cannot list this folder, as ${reasonOf(cause)}`, {
+      path,
+      cause,
+    });
+  }
+}
+
+function codeOf(error: unknown): string | undefined {
+  return error instanceof Error && "code" in error && typeof error.code === "string" ? error.code : undefined;
+}
+
+const reasons: Readonly<Record<string, string>> = {
+  EACCES: "permission is denied",
+  EPERM: "permission is denied",
+  EIO: "the disk reports an error",
+  ELOOP: "its symbolic links do not end",
+  ENAMETOOLONG: "its name is too long",
+  ENOTDIR: "a part of its path is not a folder",
+};
+
+function reasonOf(error: unknown): string {
+  const code = codeOf(error);
+  return (
+    (code === undefined ? undefined : reasons[code]) ??
+    (error instanceof Error ? error.message : String(error))
+  );
+}
