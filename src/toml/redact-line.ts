@@ -226,6 +226,17 @@ function endsInString(text: string): boolean {
 }
 
 function bracketsLeftOpen(text: string): number {
-  const bare = text.replace(/"(?:\\.|[^"\\])*"|'[^']*'/g, "").replace(/#.*/, "");
-  return (bare.match(/[[{]/g)?.length ?? 0) - (bare.match(/[\]}]/g)?.length ?? 0);
+  let open = 0;
+  for (let at = 0; at < text.length; at++) {
+    const character = text[at] ?? "";
+    if (character === "#") break;
+    if (character === "[" || character === "{") open++;
+    else if (character === "]" || character === "}") open--;
+    else if (character === '"' || character === "'") {
+      const close = closing(text, at + 1, character);
+      if (close < 0) break;
+      at = close;
+    }
+  }
+  return open;
 }
