@@ -196,6 +196,16 @@ describe.each(all)("containerd $version ($name)", (engine) => {
       expect(readdirSync(join(moved, "data", "real"))).toEqual([".keep"]);
     }, 30_000);
 
+    test("serves CRI where the configuration leaves its stream server to the node's default route", async () => {
+      const text = 'version = 2\n[plugins."io.containerd.grpc.v1.cri"]\nstream_server_address = ""\n';
+      const daemon = await startDaemon(engine, node(text));
+      try {
+        expect(daemon.criLoaded()).toBe(true);
+      } finally {
+        await daemon.stop();
+      }
+    }, 30_000);
+
     test("boots without any configuration, though its dump may refuse that", async () => {
       const bare = newFolder();
       const daemon = await startDaemon(engine, bare);

@@ -178,6 +178,9 @@ export async function startDaemon(
   // The data folder may be reached by an absolute symbolic link, so it is made inside the jail only.
   const inside = [
     "ip link set lo up",
+    // A node has a default route: CRI looks for one where stream_server_address is empty (minikube's file).
+    "ip address add 192.0.2.1/24 dev lo",
+    "ip route add default dev lo",
     `mkdir -p ${quote(dataFolder)}`,
     `mount -t tmpfs tmpfs ${quote(dataFolder)}`,
     `exec env -i PATH=${jailPath} HOME=/root /engine/bin/containerd ${explicit}`,
