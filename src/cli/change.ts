@@ -1,10 +1,12 @@
 import { readFileSync } from "node:fs";
+import type { EngineView } from "../engine/backend.ts";
 import { ShimctlError } from "../error.ts";
 import type { Handler } from "../handler/model.ts";
 import { OwnerName } from "../handler/model.ts";
 import type { ResolveFacts } from "../handler/resolve.ts";
 import { acquireLock, type LockHolder } from "../host/lock.ts";
-import { proveWithBinary } from "../host/prove_with.ts";
+import { complaintOf } from "../host/parser_run.ts";
+import { redactLine } from "../toml/redact.ts";
 import type { Intent } from "../transaction/desire.ts";
 import type { Environment } from "../transaction/environment.ts";
 import type { Outcome } from "../transaction/outcome.ts";
@@ -87,11 +89,22 @@ export function environment(
       log.debug(name);
       onStep(name);
     },
-    proveWith:
-      proveWith === undefined
-        ? undefined
-        : (candidate) => proveWithBinary(proveWith, (folder) => candidate.stage(folder)),
+    proveWith: proveWith === undefined ? undefined : (candidate) => proveBy(proveWith, candidate),
   };
+}
+
+/** The engine's own parser has the last word where somebody names it. */
+function proveBy(binary: string, candidate: EngineView): void {
+  const complaint = complaintOf(binary, (folder) => candidate.stage(folder));
+  if (complaint === undefined) return;
+  throw new ShimctlError(
+    "invalid-config",
+    `The engine's own parser refuses the result: ${redactLine(complaint)}`,
+    {
+      path: binary,
+      hint: "please report this together with the configuration, secrets removed",
+    },
+  );
 }
 
 export function handlerFile(parsed: Parsed): { path: string; content: HandlerFile } | undefined {

@@ -22,7 +22,7 @@ export function status(io: Io, parsed: Parsed): number {
   const node = openNode(parsed.options);
   const state = openState((path) => node.host.real(path), io.now);
   const { record } = state.readRecord();
-  const open = unfinished(state.journal()).map(
+  const open = unfinished(state.lastOperation()).map(
     ({ begin }) =>
       `an ${begin.command} of owner '${begin.owner}' was cut short; the next run ${"undoes or finishes it"}`,
   );

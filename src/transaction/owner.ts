@@ -11,7 +11,8 @@ export function recordOwner(
   owner: string,
   handlers: readonly Handler[],
 ): NodeRecord {
-  const record = withOwner(state.readRecord().record, owner, handlers, env.now().toISOString());
+  const { record: known, lost } = state.readRecord();
+  const record = withOwner(lost ? { ...known, folders: foldersMade(state) } : known, owner, handlers, env.now().toISOString());
   const folders = record.folders.filter(
     (folder) => !(noneLeft(record) && removeEmptyFolder(env.host.real(folder))),
   );
@@ -22,4 +23,9 @@ export function recordOwner(
 
 function noneLeft(record: NodeRecord): boolean {
   return Object.keys(record.owners).length === 0;
+}
+
+/** The folders that the journal says we made: a lost record must not leave them behind for good. */
+function foldersMade(state: NodeState): string[] {
+  return [...new Set(state.journal().flatMap((line) => (line.step === "begin" ? line.folders : [])))];
 }

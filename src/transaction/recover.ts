@@ -15,7 +15,7 @@ import type { NodeState } from "./state.ts";
  */
 export async function recover(env: Environment, state: NodeState): Promise<string[]> {
   const notes: string[] = [];
-  for (const operation of unfinished(state.journal())) {
+  for (const operation of unfinished(state.lastOperation())) {
     env.step("recover");
     for (const intent of operation.intents) notes.push(...(await settleTemp(env, state, operation, intent)));
     if (operation.complete) recordOwner(env, state, operation.begin.owner, operation.begin.desired);

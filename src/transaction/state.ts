@@ -22,6 +22,11 @@ export interface NodeState {
   readRecord(): { record: NodeRecord; lost: boolean };
   writeRecord(record: NodeRecord): void;
   journal(): JournalLine[];
+  /**
+   * The lines of the last operation. Only that one can be unfinished: operations follow one another under the
+   * lock, and each begins by finishing or undoing the one before.
+   */
+  lastOperation(): JournalLine[];
   append(operation: string, entry: JournalEntry): void;
   /** Keeps bytes durably; returns their hash. */
   store(bytes: Uint8Array): string;
@@ -48,6 +53,11 @@ export function openState(real: (path: string) => string, now: () => Date): Node
       journalFiles.flatMap((path) =>
         parseJournal(new TextDecoder().decode(readState(path) ?? new Uint8Array())),
       ),
+    lastOperation() {
+      const text = new TextDecoder().decode(readState(at("journal")) ?? new Uint8Array());
+      const begin = text.lastIndexOf('"step":"begin"');
+      return begin < 0 ? [] : parseJournal(text.slice(text.lastIndexOf("\n", begin) + 1));
+    },
     append(operation, entry) {
       ensure(folder);
       appendDurable(at("journal"), renderLine(operation, now().toISOString(), entry));

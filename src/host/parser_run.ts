@@ -2,22 +2,22 @@ import { spawnSync } from "node:child_process";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { ShimctlError } from "../error.ts";
-import { redactLine } from "../toml/redact.ts";
 
 /** A parser that takes longer hangs. */
 const limitMs = 30_000;
 
+/** What an engine's parser is given: copies, and the arguments to read them. */
+interface Copies {
+  readonly files: readonly { readonly path: string; readonly bytes: Uint8Array }[];
+  readonly args: readonly string[];
+}
+
 /**
- * Lets an engine's own binary parse the candidate, as copies in a private folder that is gone afterwards.
- * Throws `invalid-config` with the engine's words where it refuses.
+ * Lets an engine's own binary parse a configuration, as copies in a private folder that is gone afterwards.
+ * Returns the last line of its complaint, or `undefined` where it accepts.
+ * Throws `usage` when there is no such program.
  */
-export function proveWithBinary(
-  binary: string,
-  stage: (folder: string) => {
-    readonly files: readonly { readonly path: string; readonly bytes: Uint8Array }[];
-    readonly args: readonly string[];
-  },
-): void {
+export function complaintOf(binary: string, stage: (folder: string) => Copies): string | undefined {
   const folder = mkdtempSync(`${tmpdir()}/shimctl-prove-`);
   try {
     const { files, args } = stage(folder);
@@ -35,13 +35,7 @@ export function proveWithBinary(
         cause: result.error,
       });
     }
-    if (result.status === 0) return;
-    const words = result.stderr.trim().split("\n").at(-1) ?? "";
-    throw new ShimctlError(
-      "invalid-config",
-      `The engine's own parser refuses the result: ${redactLine(words)}`,
-      { path: binary, hint: "please report this together with the configuration, secrets removed" },
-    );
+    return result.status === 0 ? undefined : (result.stderr.trim().split("\n").at(-1) ?? "it said nothing");
   } finally {
     rmSync(folder, { recursive: true, force: true });
   }

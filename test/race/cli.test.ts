@@ -1,0 +1,176 @@
+import { describe, expect, test } from "bun:test";
+import { type ChildProcess, spawn } from "node:child_process";
+import { readdirSync, readFileSync } from "node:fs";
+import process from "node:process";
+import { parseJournal } from "../../src/transaction/journal.ts";
+import { compiled } from "../support/binary.ts";
+import { Node } from "../support/node.ts";
+
+const seconds = Number(process.env["SHIMCTL_TEST_RACE_SECONDS"] ?? "4");
+const config =
+  'version = 2\n\n# the administrator\'s\n[plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]\n  runtime_type = "io.containerd.runc.v2"\n';
+const handlers = ["kata-qemu", "kata-clh", "runsc", "crun", "nvidia"];
+const owners = ["one", "two"];
+
+interface Ended {
+  readonly args: readonly string[];
+  readonly code: number | null;
+  readonly document: {
+    readonly result: string;
+    readonly error: { readonly code: string; readonly message: string } | null;
+  };
+}
+
+function collect(child: ChildProcess): Promise<{ code: number | null; out: string; err: string }> {
+  return new Promise((resolve) => {
+    let out = "";
+    let err = "";
+    child.stdout?.on("data", (chunk: Buffer) => {
+      out += chunk.toString();
+    });
+    child.stderr?.on("data", (chunk: Buffer) => {
+      err += chunk.toString();
+    });
+    child.on("close", (code) => resolve({ code, out, err }));
+  });
+}
+
+function script(name: string, ...args: string[]): Promise<{ code: number | null; out: string; err: string }> {
+  return collect(
+    spawn(process.execPath, [`${import.meta.dirname}/${name}`, ...args], {
+      stdio: ["ignore", "pipe", "pipe"],
+    }),
+  );
+}
+
+async function shimctl(node: Node, args: readonly string[]): Promise<Ended> {
+  const child = spawn(
+    compiled(),
+    [...args, "--json", "--root", node.root, "--engine-version", node.version],
+    { stdio: ["ignore", "pipe", "pipe"] },
+  );
+  const { code, out, err } = await collect(child);
+  if (out === "") throw new Error(`no document from ${args.join(" ")}: exit ${code}, ${err}`);
+  return { args, code, document: JSON.parse(out) as Ended["document"] };
+}
+
+function pick<T>(list: readonly T[]): T {
+  const item = list[Math.floor(Math.random() * list.length)];
+  if (item === undefined) throw new Error("empty list");
+  return item;
+}
+
+/** Random installs and uninstalls from so many processes at once, until the time is over. */
+async function storm(node: Node, processes: number): Promise<Ended[]> {
+  const end = Date.now() + seconds * 1000;
+  const ended: Ended[] = [];
+  const loop = async () => {
+    while (Date.now() < end)
+      ended.push(
+        await shimctl(node, [pick(["install", "uninstall"]), pick(handlers), "--owner", pick(owners)]),
+      );
+  };
+  await Promise.all(Array.from({ length: processes }, loop));
+  return ended;
+}
+
+function leftovers(node: Node): string[] {
+  return ["/etc/containerd", "/etc/containerd/conf.d"].flatMap((folder) => {
+    try {
+      return readdirSync(node.root + folder).filter((name) => name.includes(".tmp"));
+    } catch {
+      return [];
+    }
+  });
+}
+
+/** Follows the journal: each operation found what the one before it had left. */
+function replay(node: Node): Map<string, string[]> {
+  const text = ["journal.1", "journal"].map((name) => {
+    try {
+      return readFileSync(`${node.root}/var/lib/shimctl/${name}`, "utf8");
+    } catch {
+      return "";
+    }
+  });
+  const model = new Map<string, string[]>();
+  for (const line of parseJournal(text.join(""))) {
+    if (line.step !== "begin") continue;
+    const before = line.previous.map((handler) => handler.name).sort();
+    if (model.has(line.owner)) expect(before).toEqual(model.get(line.owner) ?? []);
+    model.set(line.owner, line.desired.map((handler) => handler.name).sort());
+  }
+  return model;
+}
+
+describe("any number of shimctl processes", () => {
+  for (const version of ["1.7.24", "2.1.9"]) {
+    test(`on ${version} a reader never sees a torn file, and the end is that of some serial order`, async () => {
+      using node = new Node(version, config);
+      const before = node.tree();
+      const reading = script("reader.ts", `${node.root}/etc/containerd`, String(seconds + 1));
+      const ended = await storm(node, 32);
+      expect((await reading).out).toBe("");
+
+      // Only the documented failure: another owner has that handler.
+      const unexpected = ended.filter((run) => run.code !== 0 && run.document.error?.code !== "conflict");
+      expect(unexpected).toEqual([]);
+      const status = (await node.run(["status", "--json"])).json();
+      const found = (status["owners"] as { owner: string; handlers: string[] }[]).map(
+        (holding) => [holding.owner, [...holding.handlers].sort()] as const,
+      );
+      const model = [...replay(node)].filter(([, names]) => names.length > 0).sort();
+      expect([...found].sort()).toEqual(model);
+      expect(leftovers(node)).toEqual([]);
+
+      for (const owner of owners)
+        expect((await shimctl(node, ["uninstall", "--all", "--owner", owner])).code).toBe(0);
+      expect(node.tree()).toEqual(before);
+      console.log(
+        `   ${ended.length} operations of 32 processes on ${version} in ${seconds} s, ${(await reading).err.trim()}`,
+      );
+    });
+  }
+});
+
+describe("beside a program that takes no lock", () => {
+  const cases = [["rename"], ["append"], ["rename", "append"]] as const;
+  for (const ways of cases) {
+    test(`one that writes by ${ways.join(" and one by ")} loses no line`, async () => {
+      using node = new Node("1.7.24", config);
+      const path = `${node.root}/etc/containerd/config.toml`;
+      const mutex = ways.length > 1 ? [`${node.root}/mutex`] : [];
+      const writing = ways.map((way) => script("writer.ts", path, way, String(seconds), ...mutex));
+      const ended = await storm(node, 8);
+      const counts = (await Promise.all(writing)).map(({ out, err }) => {
+        expect(err).toBe("");
+        return Number(out);
+      });
+
+      const text = node.text();
+      const missing = ways.flatMap((way, index) =>
+        Array.from({ length: counts[index] ?? 0 }, (_, number) => `# ${way} ${number}`).filter(
+          (line) => !text.includes(`${line}\n`),
+        ),
+      );
+      expect(missing).toEqual([]);
+      const unexpected = ended.filter((run) => run.code !== 0 && run.document.error?.code !== "conflict");
+      expect(unexpected).toEqual([]);
+      expect(leftovers(node)).toEqual([]);
+
+      // They may have overwritten our edit after we reported success; one more install each converges.
+      for (const owner of owners)
+        expect((await shimctl(node, ["apply", "-f", emptyFile(node), "--owner", owner])).code).toBe(0);
+      expect((await node.run(["status"])).code).toBe(0);
+      expect(node.text().startsWith(config)).toBe(true);
+      console.log(
+        `   ${ended.length} operations beside ${counts.join(" + ")} lines by ${ways.join(" + ")} in ${seconds} s, 0 lost`,
+      );
+    });
+  }
+});
+
+function emptyFile(node: Node): string {
+  node.place("/handlers.toml", "format = 1\n[handlers]\n");
+  return `${node.root}/handlers.toml`;
+}
