@@ -93,7 +93,7 @@ export function withoutShared(text: string, path?: string): string {
   return removeBlock(lines, "shared", { path });
 }
 
-/** Root lines of one key that carry our mark, in file order. */
+/** Root lines that carry our mark, in file order. */
 export function sharedLines(scanned: Scan): KeyValue[] {
   return rootKeyValues(scanned).filter(
     (item) => item.key.length === 1 && readShared(trailingComment(scanned, item) ?? "") !== undefined,
