@@ -189,6 +189,8 @@ async function privateApt(suite: string, folder: string): Promise<(...args: stri
     "Dir::Cache": join(cache, "..", ".."),
     "Dir::Log": folder,
     "APT::Sandbox::User": "",
+    // Otherwise an unreachable mirror is only a warning, and the packages seem not to exist.
+    "APT::Update::Error-Mode": "any",
     "Acquire::Retries": "2",
     "Acquire::Languages": "none",
   };
