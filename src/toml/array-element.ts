@@ -140,7 +140,7 @@ function findArray(
   const [keyValue, second] = found;
   if (keyValue === undefined || second !== undefined || inArrayOfTables) {
     const why = keyValue === undefined ? "that has no line of its own" : "that stands in several tables";
-    throw new ShimctlError("unsupported-config", `cannot add to an array ${why}: ${name}`, {
+    throw new ShimctlError("unsupported-config", `Cannot add to an array ${why}: ${name}`, {
       ...(keyValue === undefined
         ? { ...(path === undefined ? {} : { path }) }
         : factsAt(scanned.text, keyValue.span.start, path)),
@@ -151,7 +151,7 @@ function findArray(
   if (value.kind !== "array" || value.elements.some((element) => element.value.kind !== "string")) {
     throw new ShimctlError(
       "unsupported-config",
-      `cannot add to a value that is not an array of strings: ${name}`,
+      `Cannot add to a value that is not an array of strings: ${name}`,
       factsAt(scanned.text, value.span.start, path, `Make \`${name}\` an array of strings.`),
     );
   }

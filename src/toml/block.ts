@@ -39,7 +39,7 @@ export interface MarkerProblem {
 export function renderBlock(block: { readonly owner: string; readonly body: string }): string {
   const body = checkedBody(block.body);
   if (!ownerPattern.test(block.owner)) {
-    throw new ShimctlError("internal", `cannot mark a block for this owner: ${JSON.stringify(block.owner)}`);
+    throw new ShimctlError("internal", `Cannot mark a block for this owner: ${JSON.stringify(block.owner)}`);
   }
   return `# BEGIN shimctl ${block.owner} format=${markerFormat} sha256=${markerHash(body)}\n${body}# END shimctl ${block.owner}\n`;
 }
@@ -121,26 +121,26 @@ export function inspectBlocks(source: string | Scan): { blocks: Block[]; problem
     // Inside an array or after a value nothing of ours is ever written.
     if (marker === undefined || place !== "line") continue;
     if (marker === "damaged" || lineStart(text, span.start) !== span.start) {
-      report(span, "cannot trust the shimctl blocks of the file: a marker line is damaged");
+      report(span, "Cannot trust the shimctl blocks of the file: a marker line is damaged");
       continue;
     }
     const { owner } = marker;
     if (marker.kind === "begin") {
       if (open !== undefined)
-        report(span, `cannot trust the shimctl blocks of the file, one begins inside another: ${owner}`);
+        report(span, `Cannot trust the shimctl blocks of the file, one begins inside another: ${owner}`);
       if (marker.hash === undefined) {
-        report(span, `cannot change a block of a newer format, ${marker.format}: ${owner}`, true);
+        report(span, `Cannot change a block of a newer format, ${marker.format}: ${owner}`, true);
       }
       open = { owner, hash: marker.hash ?? "", format: Number(marker.format ?? 0n), span };
       continue;
     }
     if (open === undefined || open.owner !== owner) {
-      report(span, `cannot trust the shimctl blocks of the file, an END marker has no BEGIN: ${owner}`);
+      report(span, `Cannot trust the shimctl blocks of the file, an END marker has no BEGIN: ${owner}`);
       open = undefined;
       continue;
     }
     if (owners.has(owner)) {
-      report(open.span, `cannot trust the shimctl blocks of the file, an owner has two: ${owner}`);
+      report(open.span, `Cannot trust the shimctl blocks of the file, an owner has two: ${owner}`);
     }
     owners.add(owner);
     const body = text.slice(nextLineStart(text, open.span.end), span.start).replaceAll("\r\n", "\n");
@@ -157,7 +157,7 @@ export function inspectBlocks(source: string | Scan): { blocks: Block[]; problem
   if (open !== undefined) {
     report(
       open.span,
-      `cannot trust the shimctl blocks of the file, a BEGIN marker has no END: ${open.owner}`,
+      `Cannot trust the shimctl blocks of the file, a BEGIN marker has no END: ${open.owner}`,
     );
   }
   return { blocks, problems };
@@ -179,12 +179,12 @@ function refuseDrift(scanned: Scan, block: Block, force: boolean, path?: string)
   if (!block.intact && !force) {
     throw new ShimctlError(
       "conflict",
-      `cannot change a shimctl block that was edited by hand: ${block.owner}`,
+      `Cannot change a shimctl block that was edited by hand: ${block.owner}`,
       factsAt(
         scanned.text,
         block.span.start,
         path,
-        "Move your own lines out of the block and restore it, or repeat the command with --force to lose them.",
+        "Move your own lines out of the block and restore it, or delete the whole block with its two marker lines; then run the same command again.",
       ),
     );
   }
@@ -193,7 +193,7 @@ function refuseDrift(scanned: Scan, block: Block, force: boolean, path?: string)
   if (next?.kind !== "key-value" || !hasHeader(scanned, block)) return;
   throw new ShimctlError(
     "conflict",
-    `cannot change a shimctl block whose last table goes on behind it: ${block.owner}`,
+    `Cannot change a shimctl block whose last table goes on behind it: ${block.owner}`,
     factsAt(
       scanned.text,
       next.span.start,
@@ -212,7 +212,7 @@ function hasHeader(scanned: Scan, block: Block): boolean {
 
 function checkedBody(given: string): string {
   const body = given.endsWith("\n") || given === "" ? given : `${given}\n`;
-  const refuse = (why: string) => new ShimctlError("internal", `cannot write a block ${why}`);
+  const refuse = (why: string) => new ShimctlError("internal", `Cannot write a block ${why}`);
   if (body.includes("\r")) throw refuse("with carriage returns: line ends follow the file");
   parseToml(body, "(block)");
   const scanned = scanToml(body);

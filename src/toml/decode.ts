@@ -14,7 +14,7 @@ export function decodeToml(bytes: Uint8Array, path: string): string {
   if (bytes.length > maxBytes) {
     throw new ShimctlError(
       "invalid-config",
-      `cannot read the file, larger than ${maxBytes} bytes: ${bytes.length}`,
+      `Cannot read the file, larger than ${maxBytes} bytes: ${bytes.length}`,
       { path, hint: "Check what this file is: no engine configuration is that large." },
     );
   }
@@ -26,7 +26,7 @@ export function decodeToml(bytes: Uint8Array, path: string): string {
     const readable = new TextDecoder("utf-8", { ignoreBOM: true });
     const before = readable.decode(bytes.subarray(0, invalid));
     const byte = (bytes[invalid] ?? 0).toString(16).padStart(2, "0");
-    throw new ShimctlError("invalid-config", `cannot read the file as UTF-8, byte ${invalid}: 0x${byte}`, {
+    throw new ShimctlError("invalid-config", `Cannot read the file as UTF-8, byte ${invalid}: 0x${byte}`, {
       ...factsAt(readable.decode(bytes), before.length, path),
       hint: "Save the file as UTF-8.",
     });
@@ -45,7 +45,7 @@ export function encodeToml(text: string): Uint8Array {
 export function byteOrderMark(text: string, path: string): ShimctlError {
   return new ShimctlError(
     "invalid-config",
-    "cannot read the file as TOML 1.0: it starts with a byte order mark",
+    "Cannot read the file as TOML 1.0: it starts with a byte order mark",
     {
       ...factsAt(text.replace(/^\ufeff/, ""), 0, path),
       hint: "Save the file as UTF-8 without byte order mark: containerd 2 does not start on it.",
@@ -63,8 +63,8 @@ function refuseControls(text: string, path: string): void {
   throw new ShimctlError(
     "invalid-config",
     lone
-      ? "cannot read the file as TOML 1.0: a carriage return without line feed"
-      : `cannot read the file as TOML 1.0, a control character: U+${code}`,
+      ? "Cannot read the file as TOML 1.0: a carriage return without line feed"
+      : `Cannot read the file as TOML 1.0, a control character: U+${code}`,
     {
       ...factsAt(text, offset, path),
       hint: lone

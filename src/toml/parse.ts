@@ -26,7 +26,7 @@ export function parseToml(text: string, path: string): TomlTable {
   const scanned = scanToml(text, path);
   const beyond = scanned.newer[0];
   if (beyond !== undefined) {
-    throw new ShimctlError("invalid-config", `cannot read the file as TOML 1.0: ${beyond.what}`, {
+    throw new ShimctlError("invalid-config", `Cannot read the file as TOML 1.0: ${beyond.what}`, {
       ...factsAt(text, beyond.offset, path),
       hint: "Write it in TOML 1.0: containerd up to 2.3 cannot read TOML 1.1.",
     });
@@ -43,7 +43,7 @@ export function scanToml(text: string, path?: string): Scan {
     if (!(error instanceof ScanError)) throw error;
     throw new ShimctlError(
       "invalid-config",
-      `cannot read the file as TOML 1.0: ${error.message}`,
+      `Cannot read the file as TOML 1.0: ${error.message}`,
       factsAt(text, error.offset, path, "Mend this line."),
     );
   }
@@ -53,7 +53,7 @@ function syntaxError(error: TomlError, text: string, path: string): ShimctlError
   const reason = error.message.split("\n", 1)[0]?.replace(/^Invalid TOML document: /, "") ?? "";
   return new ShimctlError(
     "invalid-config",
-    `cannot read the file as TOML 1.0: ${reason}`,
+    `Cannot read the file as TOML 1.0: ${reason}`,
     factsOf(text, error, path, "Mend this line."),
   );
 }
@@ -69,7 +69,7 @@ function refuseScalars(scanned: Scan, path: string): void {
     if (problem === undefined) return;
     throw new ShimctlError(
       "invalid-config",
-      `cannot read the file as TOML 1.0: ${problem}`,
+      `Cannot read the file as TOML 1.0: ${problem}`,
       factsAt(scanned.text, scalar.span.start, path, "Mend this value."),
     );
   }

@@ -35,7 +35,7 @@ export interface Edit {
 export function proveEdit(edit: Edit): void {
   const { before, after, expected, path } = edit;
   const fail = (why: string, cause?: unknown) =>
-    new ShimctlError("internal", `cannot prove an edit safe: ${why}`, {
+    new ShimctlError("internal", `Cannot prove an edit safe: ${why}`, {
       path,
       state: "nothing was written",
       hint: "Report this together with the file, secrets removed.",

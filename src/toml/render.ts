@@ -16,7 +16,7 @@ export function renderPath(path: readonly string[]): string {
 /** A basic string on one line. @throws ShimctlError `internal` for a lone surrogate, which UTF-8 cannot hold. */
 export function renderString(value: string): string {
   if (!value.isWellFormed())
-    throw new ShimctlError("internal", "cannot write a string that is not well-formed Unicode");
+    throw new ShimctlError("internal", "Cannot write a string that is not well-formed Unicode");
   // biome-ignore lint/suspicious/noControlCharactersInRegex: TOML requires these escaped
   return `"${value.replace(/["\\\u0000-\u001f\u007f]/g, escapeCharacter)}"`;
 }
@@ -27,7 +27,7 @@ export function renderValue(value: RenderValue): string {
   if (typeof value === "boolean") return String(value);
   if (typeof value === "bigint") {
     if (BigInt.asIntN(64, value) !== value) {
-      throw new ShimctlError("internal", `cannot write an integer beyond 64 bits: ${value}`);
+      throw new ShimctlError("internal", `Cannot write an integer beyond 64 bits: ${value}`);
     }
     return String(value);
   }

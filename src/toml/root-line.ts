@@ -35,7 +35,7 @@ export function setRootLine(
   const hash = value === undefined ? "" : valueHash(assignment, value);
   const line = `${assignment} ${sharedComment({ mark, hash })}`;
   if (line.includes("\n") || rootMark(line, key) !== mark) {
-    throw new ShimctlError("internal", `cannot write this as one marked line: ${renderKey(key)}`);
+    throw new ShimctlError("internal", `Cannot write this as one marked line: ${renderKey(key)}`);
   }
   const scanned = scanToml(text, path);
   const defined = scanned.items.find(
@@ -44,7 +44,7 @@ export function setRootLine(
   if (defined !== undefined) {
     throw new ShimctlError(
       "unsupported-config",
-      `cannot add a root key that is defined already: ${key}`,
+      `Cannot add a root key that is defined already: ${key}`,
       factsAt(text, defined.span.start, path),
     );
   }

@@ -33,7 +33,7 @@ export function valueAt(table: TomlTable, path: readonly string[]): TomlValue | 
 /** A copy of the table with the value at a path; missing tables on the way are made. @throws ShimctlError `internal` where the way leads through something else. */
 export function withPath(table: TomlTable, path: readonly string[], value: TomlValue): TomlTable {
   const [key, ...rest] = path;
-  if (key === undefined) throw new ShimctlError("internal", "cannot set a value without a path");
+  if (key === undefined) throw new ShimctlError("internal", "Cannot set a value without a path");
   const copy = copyOf(table);
   if (rest.length === 0) {
     copy[key] = value;
@@ -41,7 +41,7 @@ export function withPath(table: TomlTable, path: readonly string[], value: TomlV
   }
   const inner = ownValue(table, key) ?? emptyTable();
   if (!isTable(inner))
-    throw new ShimctlError("internal", `cannot set a value below one that is no table: ${renderPath(path)}`);
+    throw new ShimctlError("internal", `Cannot set a value below one that is no table: ${renderPath(path)}`);
   copy[key] = withPath(inner, rest, value);
   return copy;
 }

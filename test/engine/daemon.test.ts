@@ -56,6 +56,7 @@ describe.skipIf(problem !== undefined)("real daemons load their CRI plugin on wh
       if (version3 && engine.version.startsWith("1.")) continue;
       test(`${engine.version} on ${file}`, async () => {
         using node = new Node(engine.version, corpusFile(file));
+        node.place("/etc/containerd/base-runtime-spec.json", "{}");
         const names = file.startsWith("38") ? ["kata-qemu", "runsc"] : ["kata-qemu", "runsc", "crun"];
         expect((await node.run(["install", ...names])).code).toBe(0);
         await judge(node, engine);
