@@ -48,7 +48,7 @@ export async function change(io: Io, log: Log, parsed: Parsed, command: ChangeCo
   }
   for (const note of outcome.notes) log.warn(note);
   for (const warning of outcome.warnings) log.warn(problemText(warning));
-  io.out(summary(command, parsed, node, outcome));
+  io.out(summary(owner, parsed.options.dryRun, node, outcome));
   return 0;
 }
 
@@ -199,19 +199,29 @@ function intentOf(
   return { command, handlers: handlers() };
 }
 
-function summary(command: ChangeCommand, parsed: Parsed, node: Node, outcome: Outcome): string {
-  const { present, absent } = outcome.expectation;
-  const names = (list: readonly string[]) => [...list].sort().join(", ");
+function summary(owner: string, dryRun: boolean, node: Node, outcome: Outcome): string {
+  const names = (handlers: readonly Handler[]) => handlers.map((handler) => handler.name).sort();
+  const now = names(outcome.handlers);
+  const before = names(outcome.previous);
+  const wanted = dryRun ? [...outcome.expectation.present].sort() : now;
   if (outcome.result === "unchanged") {
-    return `unchanged: ${present.length === 0 ? "this owner has no handlers" : `this owner has ${names(present)}`}\n`;
+    return `unchanged: owner '${owner}' has ${list(now)}\n`;
   }
-  const verb = parsed.options.dryRun ? "would change" : "changed";
-  const lines = [
-    `${verb}: ${command === "uninstall" || absent.length > 0 ? `removed ${names(absent)}` : `installed ${names(present)}`}`,
+  const added = wanted.filter((name) => !before.includes(name));
+  const removed = before.filter((name) => !wanted.includes(name));
+  const done = [
+    ...(added.length > 0 ? [`installed ${list(added)}`] : []),
+    ...(removed.length > 0 ? [`removed ${list(removed)}`] : []),
   ];
-  if (absent.length > 0 && present.length > 0) lines[0] += `; this owner has ${names(present)}`;
-  for (const file of outcome.changes) lines.push(`  ${file.action.padEnd(6)} ${file.path}`);
-  if (!parsed.options.dryRun)
+  const lines = [
+    `${dryRun ? "would have " : ""}${done.length > 0 ? done.join(", ") : `updated ${list(wanted)}`}`,
+    ...outcome.changes.map((file) => `  ${file.action.padEnd(6)} ${file.path}`),
+  ];
+  if (!dryRun)
     lines.push(`${node.found.layout.unit} was not restarted: the change takes effect with its next start`);
   return `${lines.join("\n")}\n`;
+}
+
+function list(names: readonly string[]): string {
+  return names.length === 0 ? "no handlers" : names.join(", ");
 }

@@ -57,9 +57,10 @@ export async function unified(change: Change): Promise<string> {
   const patch = createTwoFilesPatch(from, to, text(change.before), text(change.after), "", "", {
     context: 3,
   });
-  return `${patch
+  // The library's headings are for people who mail patches: git and patch(1) want neither of them.
+  return patch
     .split("\n")
-    .filter((line) => !/^=+$/.test(line))
-    .map((line) => (line.trimEnd() === line || /^[ +-]/.test(line) ? line : line.trimEnd()))
-    .join("\n")}`;
+    .filter((line) => !/^(Index: |=+$)/.test(line))
+    .map((line) => (/^(---|\+\+\+) /.test(line) ? line.trimEnd() : line))
+    .join("\n");
 }

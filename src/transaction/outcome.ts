@@ -20,6 +20,8 @@ export interface Outcome {
   readonly changes: readonly Change[];
   /** The owner's handlers afterwards. */
   readonly handlers: readonly Handler[];
+  /** The owner's handlers before. */
+  readonly previous: readonly Handler[];
   readonly warnings: readonly Problem[];
   readonly notes: readonly string[];
   readonly proof: Proof;

@@ -12,10 +12,19 @@ export function recordOwner(
   handlers: readonly Handler[],
 ): NodeRecord {
   const { record: known, lost } = state.readRecord();
-  const record = withOwner(lost ? { ...known, folders: foldersMade(state) } : known, owner, handlers, env.now().toISOString());
-  const folders = record.folders.filter(
-    (folder) => !(noneLeft(record) && removeEmptyFolder(env.host.real(folder))),
+  const record = withOwner(
+    lost ? { ...known, folders: foldersMade(state) } : known,
+    owner,
+    handlers,
+    env.now().toISOString(),
   );
+  // Innermost first: a folder is empty only after those in it are gone.
+  const folders = noneLeft(record)
+    ? [...record.folders]
+        .reverse()
+        .filter((folder) => !removeEmptyFolder(env.host.real(folder)))
+        .reverse()
+    : record.folders;
   const next = { ...record, folders };
   state.writeRecord(next);
   return next;

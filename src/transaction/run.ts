@@ -48,7 +48,7 @@ export async function run(env: Environment, request: Request): Promise<Outcome> 
 
   const operation = randomUUID();
   const changes: Change[] = [];
-  let begun = false;
+  let first: Planned | undefined;
   try {
     for (let attempt = 0; ; attempt++) {
       throwIfStopped(env);
@@ -57,17 +57,22 @@ export async function run(env: Environment, request: Request): Promise<Outcome> 
       env.step("plan");
       const planned = prepare(env, request, seen, view);
       if (planned.edits.length === 0) {
-        if (begun) finish(env, state, operation, request, planned);
+        if (first !== undefined) finish(env, state, operation, request, planned);
         else rememberFound(env, state, request, planned);
-        return outcome(planned, squash(changes), notes);
+        const before = first ?? planned;
+        return outcome(
+          { ...planned, previous: before.previous, expectation: before.expectation, proof: before.proof },
+          squash(changes),
+          notes,
+        );
       }
       if (attempt > request.retries) throw tooBusy(planned);
 
       env.step("journal");
       for (const edit of planned.edits) preflight(host, edit.path);
       const folders = missingFolders(host, planned.edits);
-      if (!begun) begin(state, operation, request, planned, folders);
-      begun = true;
+      if (first === undefined) begin(state, operation, request, planned, folders);
+      first ??= planned;
       makeFolders(host, state, folders);
 
       env.step("commit");
@@ -80,10 +85,28 @@ export async function run(env: Environment, request: Request): Promise<Outcome> 
       // Activate and verify stand here: restart the unit once, wait for the engine, undo on evidence.
     }
   } catch (error) {
-    // An operation that wrote something stays unfinished in the journal: the next run undoes it.
-    if (begun && changes.length === 0) end(state, operation, "failed", error);
+    if (first === undefined) throw error;
+    if (changes.length > 0) throw await undone(env, state, error);
+    end(state, operation, "failed", error);
     throw error;
   }
+}
+
+/** A failed change undoes itself and says so; where that fails too, the next run does it from the journal. */
+async function undone(env: Environment, state: NodeState, error: unknown): Promise<unknown> {
+  let words = "the change was undone";
+  try {
+    await recover(env, state);
+  } catch {
+    words = "the change is only half made, and every file is complete; the next run undoes it";
+  }
+  if (!(error instanceof ShimctlError)) return error;
+  const { state: said } = error.facts;
+  return new ShimctlError(error.code, error.message, {
+    ...error.facts,
+    state: said === undefined ? words : `${said}; ${words}`,
+    cause: error,
+  });
 }
 
 function prepare(env: Environment, request: Request, seen: Snapshot, view: EngineView): Planned {
@@ -157,7 +180,6 @@ function missingOnHost(host: Host, handlers: readonly Handler[], allow: boolean)
 function throwIfStopped(env: Environment): void {
   if (env.signal?.aborted !== true) return;
   throw new ShimctlError("interrupted", "Stopped by a signal before the change was complete", {
-    state: "every file is complete; what was changed so far is undone by the next run",
     hint: "run the same command again",
     retryable: true,
   });
@@ -302,11 +324,12 @@ function squash(changes: readonly Change[]): Change[] {
 }
 
 function outcome(planned: Planned, changes: readonly Change[], notes: readonly string[]): Outcome {
-  const { handlers, warnings, proof, expectation } = planned;
+  const { handlers, previous, warnings, proof, expectation } = planned;
   return {
     result: changes.length === 0 ? "unchanged" : "changed",
     changes,
     handlers,
+    previous,
     warnings,
     notes,
     proof,

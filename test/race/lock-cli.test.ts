@@ -164,7 +164,7 @@ describe.skipIf(!existsSync("/usr/bin/strace"))("an install that has nothing to 
       ],
       { encoding: "utf8" },
     );
-    expect([ran.status, ran.stdout]).toEqual([0, "unchanged: this owner has kata-qemu\n"]);
+    expect([ran.status, ran.stdout]).toEqual([0, "unchanged: owner 'default' has kata-qemu\n"]);
     const inNode = readFileSync(trace, "utf8")
       .split("\n")
       .filter((line) => line.includes(node.root));
