@@ -1,11 +1,7 @@
-/**
- * A program that takes no lock and adds numbered comments to a file: `rename` reads, appends, and renames its own
- * copy over the file; `append` opens the file for appending, holds it open, and writes. Prints how many it added.
- * With `mutex` as a third way to run, two of them take turns by a private lock of their own.
- */
 import {
   appendFileSync,
   closeSync,
+  existsSync,
   mkdirSync,
   openSync,
   readFileSync,
@@ -15,37 +11,54 @@ import {
   writeSync,
 } from "node:fs";
 import process from "node:process";
-import { setTimeout as sleep } from "node:timers/promises";
 
-const [path = "", way = "", seconds = "1", mutex = ""] = process.argv.slice(2);
-const end = Date.now() + Number(seconds) * 1000;
-let count = 0;
+// A program that edits a file as programs do that have never heard of a lock. It notes each line once it is written.
+const [way, target, name, notes, stop, mutex] = process.argv.slice(2);
+if (
+  way === undefined ||
+  target === undefined ||
+  name === undefined ||
+  notes === undefined ||
+  stop === undefined
+) {
+  throw new TypeError("usage: writer.ts rename|append TARGET NAME NOTES STOP [MUTEX]");
+}
+const cell = new Int32Array(new SharedArrayBuffer(4));
+const pause = (ms: number) => Atomics.wait(cell, 0, 0, ms);
+const between = (low: number, high: number) => low + Math.random() * (high - low);
 
-async function takeTurn(): Promise<void> {
-  for (; mutex !== ""; ) {
+const rename = (line: string) => {
+  const temp = `${target}.${name}`;
+  writeFileSync(temp, readFileSync(target, "utf8") + line);
+  renameSync(temp, target);
+};
+const append = (line: string) => {
+  const fd = openSync(target, "a");
+  pause(between(0, 50));
+  writeSync(fd, line);
+  closeSync(fd);
+};
+
+const alone = (work: () => void) => {
+  if (mutex === undefined) return work();
+  for (;;) {
     try {
-      return mkdirSync(mutex);
+      mkdirSync(mutex);
+      break;
     } catch {
-      await sleep(1);
+      pause(0.5);
     }
   }
-}
-
-while (Date.now() < end) {
-  await takeTurn();
-  const line = `# ${way} ${count}\n`;
-  if (way === "rename") {
-    const temp = `${path}.${way}.${process.pid}`;
-    writeFileSync(temp, readFileSync(path, "utf8") + line);
-    renameSync(temp, path);
-  } else {
-    const fd = openSync(path, "a");
-    await sleep(Math.random() * 50);
-    writeSync(fd, line);
-    closeSync(fd);
+  try {
+    work();
+  } finally {
+    rmdirSync(mutex);
   }
-  count++;
-  if (mutex !== "") rmdirSync(mutex);
-  await sleep(1 + Math.random() * 4);
+};
+
+for (let count = 1; !existsSync(stop); count++) {
+  const line = `# ${name} ${count}\n`;
+  alone(() => (way === "rename" ? rename(line) : append(line)));
+  appendFileSync(notes, line);
+  pause(between(1, 5));
 }
-appendFileSync(1, `${count}\n`);

@@ -1,0 +1,293 @@
+import { setTimeout as sleep } from "node:timers/promises";
+import type { FileEdit } from "../engine/backend.ts";
+import { ShimctlError } from "../error.ts";
+import {
+  type Bytes,
+  type CommitPoint,
+  type Displaced,
+  type Exchanged,
+  exchangeFile,
+  giveBack,
+  type Look,
+  lookAt,
+} from "../host/exchange.ts";
+import { type Libc, loadLibc } from "../host/libc/libc.ts";
+import { flushFolders, locate, type Target } from "../host/pending.ts";
+import { preflight } from "../host/preflight.ts";
+import type { Host } from "../host/root.ts";
+import { sha256 } from "../host/state.ts";
+import { lost, mergeForeign } from "./merge.ts";
+
+/**
+ * How long a program may take between reading a version of ours and renaming its own over it, in ms. Only
+ * counts after a version was visible that lacked lines of others.
+ */
+const lingerMs = 750;
+const pollMs = 5;
+/** How long other programs may keep us from putting their lines back, in ms. */
+const mergeMs = 30_000;
+/** How long to wait for a program that has the file open for writing before it is merged with, in ms. */
+const quietMs = 10_000;
+
+/** What is about to happen, journalled before it does: enough to tell later whose bytes are whose. */
+export interface CommitIntent {
+  /** Host paths: as planned, behind its links, and where the new and then the displaced file stands. */
+  readonly path: string;
+  readonly target: string;
+  readonly temp: string;
+  /** SHA-256 in hex of what is expected, and of what is written; `null`: no file. */
+  readonly before: string | null;
+  readonly after: string | null;
+}
+
+export interface CommitOptions {
+  /** Durable when it returns, or its promise resolves; awaited before every exchange. */
+  readonly journal: (intent: CommitIntent) => unknown;
+  /** How many further exchanges may be made to put back what somebody wrote in between. */
+  readonly retries: number;
+  /** Keeps somebody's bytes, durably; returns where, in words for people. */
+  readonly onKept: (bytes: Uint8Array, why: string) => string | Promise<string>;
+  /** For tests: called at named points. */
+  readonly failpoint?: (point: CommitPoint) => void;
+}
+
+export interface CommitResult {
+  /** Somebody wrote in between, and everything of theirs is in the file. */
+  readonly contended: boolean;
+  /** The file was not `edit.before` any more, nothing was written: plan again. */
+  readonly stale: boolean;
+}
+
+/**
+ * Carries out one edit among programs that take no lock. Whatever they do and whenever: their lines are in
+ * the file at the end, or kept aside and named in the error. They may overwrite our edit, which one more
+ * run mends.
+ *
+ * The exchange hands us the very file that it took away. If that is what the edit was made for, nothing
+ * happened in between. If not, its bytes are the truth, and ours was a short-lived version that lacked some
+ * of them: the edit is made again on the truth; and, as somebody may have read the short-lived version and
+ * write what they make of it later, we stay for 750 ms and merge back what such a version lacks.
+ *
+ * Throws ShimctlError: `unsupported-node` from preflight, before any write; `conflict`, retryable, when
+ * edits cannot be merged, with what was kept aside and what the file holds
+ */
+export async function commitFile(host: Host, edit: FileEdit, options: CommitOptions): Promise<CommitResult> {
+  if (edit.before === null && edit.after === null) return { contended: false, stale: false };
+  const libc = await loadLibc();
+  preflight(host, edit.path, edit.tempDir);
+  const commit: Commit = { libc, host, edit, options, target: locate(host, edit.path, edit.tempDir) };
+  const first = await exchange(commit, edit.before, edit.after);
+  if (first.kind === "moved") return { contended: false, stale: true };
+  if (first.kind === "clean") return { contended: false, stale: false };
+  await mergeBack(commit, first);
+  return { contended: true, stale: false };
+}
+
+interface Commit {
+  readonly libc: Libc;
+  readonly host: Host;
+  readonly edit: FileEdit;
+  readonly options: CommitOptions;
+  readonly target: Target;
+}
+
+function exchange(commit: Commit, expected: Bytes, next: Bytes): Promise<Exchanged> {
+  const { libc, host, edit, options, target } = commit;
+  const { mode, labelFrom } = edit;
+  const hash = (bytes: Bytes) => (bytes === null ? null : sha256(bytes));
+  return exchangeFile(libc, target, {
+    expected,
+    next,
+    mode,
+    labelFrom: labelFrom === undefined ? undefined : host.real(labelFrom),
+    announce: async (temp) => {
+      const { path, resolved } = target;
+      await options.journal({ path, target: resolved, temp, before: hash(expected), after: hash(next) });
+    },
+    failpoint: options.failpoint ?? (() => {}),
+  });
+}
+
+/** A version that we made visible, and what should have stood there instead; both without anything of ours. */
+interface Hidden {
+  readonly short: string;
+  readonly truth: string;
+  /** Whether the truth has been in the file since. Before that, all that is seen derives from `short`. */
+  shown: boolean;
+}
+
+interface Contention {
+  readonly hidden: Hidden[];
+  /** Displaced files that stay on disk until what they hold is in the file for good. */
+  readonly displaced: Displaced[];
+  /** Versions whose part of ours is ours indeed: nobody else's edit is lost with it. */
+  readonly known: Bytes[];
+  /** What we put into the file last. */
+  installed: Bytes;
+}
+
+type Between = Extract<Exchanged, { kind: "between" | "open" }>;
+
+async function mergeBack(commit: Commit, first: Between): Promise<void> {
+  const { edit, options, target } = commit;
+  const state: Contention = {
+    hidden: [],
+    displaced: [first.displaced],
+    known: [edit.before, edit.after],
+    installed: edit.after,
+  };
+  try {
+    await learn(commit, state, first, edit.before);
+    await untilQuiet(commit, state);
+  } catch (cause) {
+    throw await giveUp(commit, state, cause);
+  }
+  for (const displaced of state.displaced) displaced.remove();
+  flushFolders(target);
+  options.failpoint?.("cleaned");
+}
+
+/** Puts lines back until no version that lacks any of them can still come. */
+async function untilQuiet(commit: Commit, state: Contention): Promise<void> {
+  const { libc, edit, options, target } = commit;
+  const end = performance.now() + mergeMs;
+  let quietSince = performance.now();
+  for (let exchanges = 0; ; ) {
+    const look = await lookAt(libc, target.real, quietMs);
+    try {
+      if (look.quiet === "no") throw new Giving("a program keeps it open for writing");
+      const current = bareText(edit, look.bytes);
+      const whole = heal(state.hidden, current);
+      if (whole === current) {
+        for (const hidden of state.hidden) hidden.shown = true;
+        look.release();
+        if (!(await changes(look, quietSince + lingerMs))) return;
+        continue;
+      }
+      if (exchanges >= options.retries)
+        throw new Giving("other programs write it faster than they can be merged");
+      if (performance.now() >= end) throw new Giving("other programs keep writing it");
+      const base = whole === "" && look.bytes === null ? null : fromText(whole);
+      const next = edit.edit(base);
+      // Writers may go on while the temporary file is written.
+      look.close();
+      const result = await exchange(commit, look.bytes, next);
+      if (result.kind === "moved") continue;
+      exchanges += 1;
+      quietSince = performance.now();
+      state.installed = next;
+      state.known.push(next);
+      for (const hidden of state.hidden) hidden.shown = true;
+      if (result.kind === "clean") continue;
+      state.displaced.push(result.displaced);
+      await learn(commit, state, result, look.bytes);
+    } finally {
+      look.close();
+    }
+  }
+}
+
+/** Notes what our latest exchange hid: somebody's version, made of `expected` or of an earlier version. */
+async function learn(commit: Commit, state: Contention, result: Between, expected: Bytes): Promise<void> {
+  const { edit, options } = commit;
+  if (result.kind === "open") throw new Giving("a program keeps it open for writing");
+  const { bytes } = result.displaced;
+  const short = bareText(edit, state.installed);
+  const theirs = bareText(edit, bytes);
+  const truth = heal(state.hidden, mergeOrGive(bareText(edit, expected), short, theirs));
+  if (!isOurPartKnown(text(bytes), theirs, edit, state.known)) {
+    await options.onKept(bytes, "somebody edited inside our part while it was replaced");
+  }
+  if (truth !== short) state.hidden.push({ short, truth, shown: false });
+}
+
+/** Whether what is ours in a version is as we wrote it once: our part of it, put on a known version's rest, gives that version. */
+function isOurPartKnown(version: string, bare: string, edit: FileEdit, known: readonly Bytes[]): boolean {
+  if (version === bare) return true;
+  return known.some((bytes) => {
+    const merge = mergeForeign(bare, version, bareText(edit, bytes));
+    return "merged" in merge && merge.merged === text(bytes);
+  });
+}
+
+/** A version with every line put back that it lacks because it was made of a short-lived one. */
+function heal(hidden: readonly Hidden[], version: string): string {
+  let healed = version;
+  for (const { short, truth, shown } of hidden) {
+    if (shown && lost(short, truth, healed).length === 0) continue;
+    healed = mergeOrGive(short, truth, healed);
+  }
+  return healed;
+}
+
+function mergeOrGive(base: string, ours: string, theirs: string): string {
+  const merge = mergeForeign(base, ours, theirs);
+  if ("merged" in merge) return merge.merged;
+  throw new Giving("two programs changed the same lines");
+}
+
+/** Waits for a change of the file; false when there was none until `deadline`. */
+async function changes(look: Look, deadline: number): Promise<boolean> {
+  while (performance.now() < deadline) {
+    await sleep(pollMs);
+    if (look.changed()) return true;
+  }
+  return false;
+}
+
+/** Why merging ends; told to the user in one sentence. */
+class Giving extends Error {}
+
+/**
+ * Ends without having merged. What our first exchange took away goes back, if ours still stands in its
+ * place; after a merge it stays, as the merge may hold lines that are nowhere else. Everything displaced
+ * that is not in the file is kept aside, and only then removed.
+ */
+async function giveUp(commit: Commit, state: Contention, cause: unknown): Promise<ShimctlError> {
+  const { libc, options, target, edit } = commit;
+  const why = cause instanceof Giving ? cause.message : "our edit cannot be made on the other version";
+  let holds = "the latest version of the other program";
+  const keep = [...state.displaced];
+  const [first] = state.displaced;
+  if (first !== undefined && state.installed === edit.after) {
+    const { back, left } = await giveBack(libc, target, first, edit.after);
+    if (back) {
+      keep.shift();
+      holds = "the other program's version";
+    }
+    if (left !== undefined) keep.push(left);
+  }
+  const kept: string[] = [];
+  for (const displaced of keep) {
+    kept.push(await options.onKept(displaced.bytes, why));
+    displaced.remove();
+  }
+  flushFolders(target);
+  return new ShimctlError(
+    "conflict",
+    `Cannot edit this file, as it was changed at the same moment and ${why}`,
+    {
+      path: edit.path,
+      state: `the file holds ${holds}${kept.length === 0 ? "" : `; kept aside: ${kept.join(", ")}`}`,
+      hint:
+        kept.length === 0
+          ? "run the same command again"
+          : "compare the file with what was kept aside, then run the same command again",
+      retryable: true,
+      cause,
+    },
+  );
+}
+
+function bareText(edit: FileEdit, bytes: Bytes): string {
+  return text(edit.bare(bytes));
+}
+
+/** One character for each byte, so that no byte is lost on the way through the merge. */
+function text(bytes: Bytes): string {
+  return bytes === null ? "" : Buffer.from(bytes).toString("latin1");
+}
+
+function fromText(latin1: string): Uint8Array {
+  return new Uint8Array(Buffer.from(latin1, "latin1"));
+}
