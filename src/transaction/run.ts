@@ -119,7 +119,12 @@ function prepare(env: Environment, request: Request, seen: Snapshot, view: Engin
       : missingOnHost(host, request.intent.handlers, request.allowMissing);
   const candidateSeen = withEdits(host, backend, site, seen, edits);
   const candidate = backend.read(site, candidateSeen);
-  const problems = candidate.check(host);
+  refuseLosingDefault(view, handlers, request.owner);
+  // What uninstall leaves is what others wrote. Where that was broken before us, it is theirs to mend.
+  const removing = request.intent.command === "uninstall";
+  const problems = candidate
+    .check(host)
+    .map((problem): Problem => (removing ? { ...problem, severity: "warning" } : problem));
   const [broken] = problems.filter((problem) => problem.severity === "error");
   if (broken !== undefined && edits.length > 0) {
     const before = view
@@ -128,11 +133,7 @@ function prepare(env: Environment, request: Request, seen: Snapshot, view: Engin
     throw new ShimctlError(
       "invalid-config",
       before ? `The engine's configuration is broken already: ${broken.message}` : broken.message,
-      {
-        ...(broken.path === undefined ? {} : { path: broken.path }),
-        ...(broken.line === undefined ? {} : { line: broken.line }),
-        ...(broken.hint === undefined ? {} : { hint: broken.hint }),
-      },
+      placeOf(broken),
     );
   }
   const proves = env.proveWith !== undefined && edits.length > 0;
@@ -144,6 +145,29 @@ function prepare(env: Environment, request: Request, seen: Snapshot, view: Engin
     warnings: [...missing, ...problems.filter((problem) => problem.severity === "warning")],
     proof: { rules: "passed", "engine-parser": proves ? "passed" : "not run", served: "not run" },
     expectation: view.expect(request.owner, handlers),
+  };
+}
+
+/** Without its default handler the engine does not load its CRI plugin, and the node is lost. */
+function refuseLosingDefault(view: EngineView, wanted: readonly Handler[], owner: string): void {
+  const { defaultHandler } = view.state;
+  const had = view.handlersOf(owner).some((handler) => handler.name === defaultHandler);
+  if (!had || wanted.some((handler) => handler.name === defaultHandler)) return;
+  throw new ShimctlError(
+    "in-use",
+    `Cannot remove handler '${defaultHandler}', as default_runtime_name names it`,
+    {
+      hint: "set default_runtime_name to another handler first",
+    },
+  );
+}
+
+function placeOf(problem: Problem): { path?: string; line?: number; hint?: string } {
+  const { path, line, hint } = problem;
+  return {
+    ...(path === undefined ? {} : { path }),
+    ...(line === undefined ? {} : { line }),
+    ...(hint === undefined ? {} : { hint }),
   };
 }
 

@@ -337,3 +337,28 @@ describe("errors and options", () => {
     expect([ran.code, ran.out.includes("Exit codes:")]).toEqual([0, true]);
   });
 });
+
+describe("the default handler", () => {
+  test("a handler that default_runtime_name names is not removed", async () => {
+    using node = new Node("2.1.9", config);
+    await node.run(["install", "kata-qemu"]);
+    node.place(
+      rootFile,
+      `${node.text()}\n[plugins.'io.containerd.cri.v1.runtime'.containerd]\ndefault_runtime_name = "kata-qemu"\n`,
+    );
+    const ran = await node.run(["uninstall", "kata-qemu"]);
+    expect([ran.code, ran.err.includes("default_runtime_name names it")]).toEqual([5, true]);
+    expect((await node.run(["check"])).code).toBe(0);
+  });
+
+  test("a configuration that was broken before us can be left as it was", async () => {
+    const broken =
+      'version = 2\n[plugins."io.containerd.grpc.v1.cri".containerd.runtimes.other]\n  runtime_type = "io.containerd.runc.v2"\n';
+    using node = new Node("1.7.24", broken);
+    expect((await node.run(["check"])).code).toBe(11);
+    expect((await node.run(["install", "kata-qemu"])).code).toBe(0);
+    expect((await node.run(["check"])).code).toBe(0);
+    expect((await node.run(["uninstall", "--all"])).code).toBe(0);
+    expect(node.text()).toBe(broken);
+  });
+});

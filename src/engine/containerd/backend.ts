@@ -14,6 +14,7 @@ import type {
   Site,
   Snapshot,
 } from "../backend.ts";
+import { builtinBody } from "./builtin.ts";
 import { check } from "./check.ts";
 import { globMatcher, hasMeta } from "./glob.ts";
 import { assertExtensible, editFor, type Goal } from "./goal.ts";
@@ -342,11 +343,7 @@ function lostDefault(node: Understood, bareTable: TomlTable, others: TomlTable):
   if (name !== builtinHandler) return undefined;
   const defined = (table: TomlTable) => tableAt(runtimesAt(table, criV2), builtinHandler) !== undefined;
   if (defined(bareTable) || defined(others)) return undefined;
-  const builtin: Handler = {
-    name: builtinHandler,
-    containerd: { runtime_type: "io.containerd.runc.v2", options: {}, like_runc: false },
-  };
-  return node.id === criV2 ? blockBody([builtin], criV2) : undefined;
+  return node.id === criV2 ? builtinBody : undefined;
 }
 
 /** The block's own text where it already means the same: a new release alone changes nothing on a node. */
