@@ -36,6 +36,18 @@ async function judge(node: Node, engine: Engine): Promise<void> {
   }
 }
 
+/**
+ * File 34 wants the erofs differ: 1.x has none, and 2.2 and later load theirs only beside a newer mkfs.erofs than
+ * Debian 12 has. Without it no CRI plugin loads, with or without us, so there the differ is left out.
+ */
+function onThisMachine(file: string, engine: Engine): Uint8Array {
+  const bytes = corpusFile(file);
+  if (!file.startsWith("34") || engine.version.startsWith("2.1.")) return bytes;
+  return new TextEncoder().encode(
+    new TextDecoder().decode(bytes).replace('["erofs", "walking"]', '["walking"]'),
+  );
+}
+
 async function handlersOn(node: Node): Promise<string[]> {
   const status = (await node.run(["status", "--json"])).json();
   return (status["handlers"] as { name: string }[]).map((handler) => handler.name);
@@ -55,7 +67,7 @@ describe.skipIf(problem !== undefined)("real daemons load their CRI plugin on wh
       const version3 = file.endsWith("v3.toml");
       if (version3 && engine.version.startsWith("1.")) continue;
       test(`${engine.version} on ${file}`, async () => {
-        using node = new Node(engine.version, corpusFile(file));
+        using node = new Node(engine.version, onThisMachine(file, engine));
         node.place("/etc/containerd/base-runtime-spec.json", "{}");
         const names = file.startsWith("38") ? ["kata-qemu", "runsc"] : ["kata-qemu", "runsc", "crun"];
         expect((await node.run(["install", ...names])).code).toBe(0);
