@@ -183,10 +183,10 @@ const unlocked = 2;
 const exclusiveNow = 6;
 
 /** `struct flock` of 64-bit Linux; its process must be 0 for an open-file-description lock. */
-function lockRange(start: number, length: number): Uint8Array {
+function lockRange(start: number, length: number, type: number = writeLock): Uint8Array {
   const bytes = new Uint8Array(32);
   const view = new DataView(bytes.buffer);
-  view.setInt16(0, writeLock, true);
+  view.setInt16(0, type, true);
   view.setBigInt64(8, BigInt(start), true);
   view.setBigInt64(16, BigInt(length), true);
   return bytes;
@@ -304,7 +304,11 @@ function inheritedFrom(libc: Libc, real: string, kataReal: string): Inherited | 
   const fd = number(process.env["SHIMCTL_LOCK_FD"]);
   if (fd === undefined || fd < 3 || !stillThere(real, fd)) return undefined;
   if (libc.fcntlLock(fd, setOwn, lockRange(0, rangeLength)) < 0) return undefined;
-  if (libc.flock(fd, exclusiveNow) < 0) return undefined;
+  if (libc.flock(fd, exclusiveNow) < 0) {
+    // Some other program's descriptor of our file: what was locked on it just now would only lock us out.
+    libc.fcntlLock(fd, setOwn, lockRange(0, rangeLength, unlocked));
+    return undefined;
+  }
   const level = Math.min(number(process.env["SHIMCTL_LOCK_LEVEL"]) ?? 0, levelLimit);
   // One that a program in between has closed is stood in for, so that those behind it keep their places.
   const levels = Array.from({ length: level }, (_, index) => {

@@ -4,6 +4,7 @@ import { once } from "node:events";
 import {
   closeSync,
   fsyncSync,
+  mkdirSync,
   mkdtempSync,
   openSync,
   readdirSync,
@@ -34,7 +35,7 @@ type Writers = keyof typeof writers;
 const base =
   'version = 2\n[plugins]\n  [plugins."cri"]\n    sandbox_image = "pause"\n[debug]\n  level = "info"\n';
 const block = (text: string) => `# begin shimctl\n${text}# end shimctl\n`;
-const strip = (text: string) => text.replace(/# begin shimctl\n[^]*?# end shimctl\n/g, "");
+const strip = (text: string) => text.replace(/# begin shimctl\n[\s\S]*?# end shimctl\n/g, "");
 const withBlock = (text: string, turn: number) =>
   turn % 3 === 2 ? strip(text) : strip(text).replace("[debug]\n", `${block(`turn = ${turn}\n`)}[debug]\n`);
 
@@ -123,7 +124,8 @@ async function race(strategy: Strategy, who: Writers, duration: number): Promise
   const target = `${root}/config.toml`;
   const stop = `${root}.stop`;
   const mutex = `${root}.mutex`;
-  await Bun.write(target, base);
+  mkdirSync(root);
+  writeFileSync(target, base);
   const children: ChildProcess[] = [];
   const notes: string[] = [];
   for (const [index, way] of writers[who].entries()) {
