@@ -15,8 +15,10 @@ export function mergeForeign(base: string, ours: string, theirs: string): Merge 
   if (ours === base) return { merged: theirs };
   // A last line without an end is the same line as one with it: it merely was not followed by another yet.
   const [o, a, b] = [split(base), split(ours), split(theirs)];
-  const merged: string[] = [];
-  for (const region of diff3MergeRegions(a.lines, o.lines, b.lines)) {
+  const { head, tail } = alike(o.lines, a.lines, b.lines);
+  const between = ({ lines }: Lines) => lines.slice(head, lines.length - tail);
+  const merged = o.lines.slice(0, head);
+  for (const region of diff3MergeRegions(between(a), between(o), between(b))) {
     if (region.stable) {
       merged.push(...region.bufferContent);
     } else if (equal(region.aContent, region.bContent) || equal(region.bContent, region.oContent)) {
@@ -24,13 +26,14 @@ export function mergeForeign(base: string, ours: string, theirs: string): Merge 
     } else if (equal(region.aContent, region.oContent)) {
       merged.push(...region.bContent);
     } else if (region.oLength === 0) {
-      const ourPart = inContext(a.lines, region.aStart, region.aLength);
-      const theirPart = inContext(b.lines, region.bStart, region.bLength);
+      const ourPart = inContext(a.lines, head + region.aStart, region.aLength);
+      const theirPart = inContext(b.lines, head + region.bStart, region.bLength);
       merged.push(...insertBoth(ourPart, theirPart));
     } else {
       return { conflict: region.oContent.join("") };
     }
   }
+  merged.push(...o.lines.slice(o.lines.length - tail));
   return { merged: endLike(merged, o, a, b) };
 }
 
@@ -46,7 +49,12 @@ export function lost(base: string, reference: string, current: string): string[]
   const referenceLines = split(reference).lines;
   count(referenceLines, 1);
   count(split(current).lines, -1);
-  const added = diffIndices(split(base).lines, referenceLines).flatMap((hunk) => hunk.buffer2Content);
+  const baseLines = split(base).lines;
+  const { head, tail } = alike(baseLines, referenceLines);
+  const between = (lines: string[]) => lines.slice(head, lines.length - tail);
+  const added = diffIndices(between(baseLines), between(referenceLines)).flatMap(
+    (hunk) => hunk.buffer2Content,
+  );
   return added.map(withoutEnd).filter((line) => {
     const left = missing.get(line) ?? 0;
     if (left <= 0) return false;
@@ -68,6 +76,23 @@ function split(text: string): Lines {
   if (last === undefined || last.endsWith("\n")) return { lines: [...lines], ended: true };
   const end = lines.at(-2)?.endsWith("\r\n") === true ? "\r\n" : "\n";
   return { lines: [...lines.slice(0, -1), `${last}${end}`], ended: false };
+}
+
+/**
+ * How many lines at the head, and at the tail, are the same in all. They need no diff, which takes long
+ * where lines repeat; and other programs may write every few milliseconds.
+ */
+function alike(
+  first: readonly string[],
+  ...others: readonly (readonly string[])[]
+): { head: number; tail: number } {
+  const shortest = Math.min(first.length, ...others.map((lines) => lines.length));
+  let head = 0;
+  while (head < shortest && others.every((lines) => lines[head] === first[head])) head += 1;
+  let tail = 0;
+  while (tail < shortest - head && others.every((lines) => lines.at(-1 - tail) === first.at(-1 - tail)))
+    tail += 1;
+  return { head, tail };
 }
 
 /** Takes the end of the last line away again where the side that it comes from has none. */

@@ -129,7 +129,11 @@ describe("before anything is written", () => {
   testUnless(cannotBeRefused, "a folder that this user may not write into is refused", () => {
     const path = file("foreign");
     execFileSync("chmod", ["0555", `${root}/foreign`]);
-    expect(refusal(path)).toContain("not writable for this user");
+    try {
+      expect(refusal(path)).toContain("not writable for this user");
+    } finally {
+      execFileSync("chmod", ["0755", `${root}/foreign`]);
+    }
   });
 
   testUnless(cannotMount, "a folder for temporary files on another file system is refused", () => {
