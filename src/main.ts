@@ -2,6 +2,7 @@ import { writeSync } from "node:fs";
 import process from "node:process";
 import { isatty } from "node:tty";
 import { main } from "./cli/main.ts";
+import { ExitCode } from "./error.ts";
 
 /** Writes all of it: a pipe may take a part only, and may be full for a moment. */
 function writeAll(fd: number, text: string): void {
@@ -19,9 +20,10 @@ function writeAll(fd: number, text: string): void {
 }
 
 const stop = new AbortController();
-for (const signal of ["SIGTERM", "SIGINT", "SIGHUP"] as const) process.on(signal, () => stop.abort());
+const signals = { SIGHUP: 1, SIGINT: 2, SIGTERM: 15 } as const;
+for (const name of ["SIGHUP", "SIGINT", "SIGTERM"] as const) process.on(name, () => stop.abort(name));
 
-process.exitCode = await main(process.argv.slice(2), {
+const code = await main(process.argv.slice(2), {
   out: (text) => writeAll(1, text),
   err: (text) => writeAll(2, text),
   env: process.env,
@@ -30,3 +32,7 @@ process.exitCode = await main(process.argv.slice(2), {
   signal: stop.signal,
   now: () => new Date(),
 });
+
+// What a shell and a kubelet expect of a program that a signal ended before it was done.
+const ended = Object.entries(signals).find(([name]) => name === stop.signal.reason);
+process.exitCode = code === ExitCode.internal && ended !== undefined ? 128 + ended[1] : code;

@@ -2,6 +2,7 @@ import { ExitCode, type ShimctlError } from "../error.ts";
 import { type Drift, holdingsDrift } from "../transaction/drift.ts";
 import { readEngine } from "../transaction/gather.ts";
 import { unfinished } from "../transaction/journal.ts";
+import { unexplainedTemps } from "../transaction/leftovers.ts";
 import { openState } from "../transaction/state.ts";
 import type { Io } from "./io.ts";
 import { openNode } from "./node.ts";
@@ -24,7 +25,7 @@ export function status(io: Io, parsed: Parsed): number {
   const { record } = state.readRecord();
   const open = unfinished(state.lastOperation()).map(
     ({ begin }) =>
-      `an ${begin.command} of owner '${begin.owner}' was cut short; the next run ${"undoes or finishes it"}`,
+      `an ${begin.command} of owner '${begin.owner}' was cut short; the next run undoes or finishes it`,
   );
   let view: ReturnType<typeof readEngine>["view"];
   try {
@@ -34,6 +35,20 @@ export function status(io: Io, parsed: Parsed): number {
   }
   const problems = view.check(node.host);
   const drift: Drift[] = holdingsDrift(record, view.state);
+  const temps = unexplainedTemps(
+    node.host,
+    [node.site.rootFile, ...view.state.loaded],
+    state.lastOperation(),
+  );
+  for (const path of temps) {
+    problems.push({
+      severity: "warning",
+      rule: "leftover",
+      message: "A temporary file that no operation explains was left behind",
+      path,
+      hint: "compare it with the configuration, then remove it",
+    });
+  }
   const errors = problems.filter((problem) => problem.severity === "error");
   const result = errors.length > 0 ? "broken" : drift.length > 0 || open.length > 0 ? "drifted" : "in sync";
   const code = { broken: ExitCode.broken, drifted: ExitCode.drifted, "in sync": ExitCode.done }[result];
@@ -98,11 +113,20 @@ export function status(io: Io, parsed: Parsed): number {
   return code;
 }
 
-/** The engine would not start on this configuration either, or nobody can tell. */
+/**
+ * The engine would not start on this configuration either, or nobody can tell; or our markers in it were
+ * damaged, which is drift.
+ */
 function broken(io: Io, parsed: Parsed, error: ShimctlError): number {
-  const code = error.code === "invalid-config" ? ExitCode.broken : error.exitCode;
+  const result = error.code === "conflict" ? "drifted" : "broken";
+  const code =
+    result === "drifted"
+      ? ExitCode.drifted
+      : error.code === "invalid-config"
+        ? ExitCode.broken
+        : error.exitCode;
   if (parsed.options.json)
-    io.out(json({ format: outputFormat, command: "status", result: "broken", error: errorEntry(error) }));
+    io.out(json({ format: outputFormat, command: "status", result, error: errorEntry(error) }));
   else io.err(errorText(error));
   return code;
 }

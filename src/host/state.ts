@@ -66,14 +66,17 @@ export function appendDurable(path: string, line: string): void {
   }
 }
 
-/** Makes a folder and its parents; returns those that were not there before, outermost first. */
+/**
+ * Makes a folder, and its parents with mode 0755; returns those that were not there before, outermost first.
+ */
 export function ensureFolder(path: string, mode: number): string[] {
   const missing: string[] = [];
   for (let here = path; !isThere(here); here = dirname(here)) missing.unshift(here);
   for (const folder of missing) {
-    mkdirSync(folder, { mode });
+    const bits = folder === path ? mode : 0o755;
+    mkdirSync(folder, { mode: bits });
     const fd = openSync(folder, constants.O_RDONLY | constants.O_DIRECTORY | constants.O_NOFOLLOW);
-    fchmodSync(fd, mode);
+    fchmodSync(fd, bits);
     fsyncSync(fd);
     closeSync(fd);
     flushFolder(dirname(folder));

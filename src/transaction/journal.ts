@@ -1,4 +1,5 @@
 import * as z from "zod/mini";
+import { ShimctlError } from "../error.ts";
 import { Handler } from "../handler/model.ts";
 
 const formatNumber = 1;
@@ -58,6 +59,16 @@ export function parseJournal(text: string): JournalLine[] {
     }
     const parsed = JournalLine.safeParse(value);
     return parsed.success ? [parsed.data] : [];
+  });
+}
+
+/** Throws where a newer release has written the journal: what it left unfinished is not ours to touch. */
+export function refuseNewer(text: string, path: string): void {
+  const newest = Math.max(0, ...[...text.matchAll(/^\{"format":(\d+)/gm)].map((match) => Number(match[1])));
+  if (newest <= formatNumber) return;
+  throw new ShimctlError("unsupported-node", `Cannot use the journal of a newer shimctl: format ${newest}`, {
+    path,
+    hint: "run the newer release",
   });
 }
 

@@ -76,13 +76,14 @@ async function mergeBack(
   const base = intent.before === null ? undefined : state.stored(intent.before);
   const read = env.host.read(intent.path);
   if (base === undefined || read.kind !== "file") return false;
-  const text = (bytes: Uint8Array) => new TextDecoder("utf-8", { ignoreBOM: true }).decode(bytes);
+  // One character for each byte, so that no byte is lost on the way through the merge.
+  const text = (bytes: Uint8Array) => Buffer.from(bytes).toString("latin1");
   const merge = (current: Uint8Array | null): Uint8Array | null => {
     const result = current === null ? undefined : mergeForeign(text(base), text(current), text(theirs));
     if (result === undefined || "conflict" in result) {
       throw new ShimctlError("conflict", "Cannot merge two edits of the same lines", { path: intent.path });
     }
-    return new TextEncoder().encode(result.merged);
+    return new Uint8Array(Buffer.from(result.merged, "latin1"));
   };
   try {
     const after = merge(read.bytes);

@@ -69,7 +69,7 @@ export async function run(env: Environment, request: Request): Promise<Outcome> 
       if (attempt > request.retries) throw tooBusy(planned);
 
       env.step("journal");
-      for (const edit of planned.edits) preflight(host, edit.path);
+      for (const edit of planned.edits) preflight(host, edit.path, edit.tempDir);
       const folders = missingFolders(host, planned.edits);
       if (first === undefined) begin(state, operation, request, planned, folders);
       first ??= planned;

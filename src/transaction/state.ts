@@ -7,7 +7,7 @@ import {
   sha256,
   writeDurable,
 } from "../host/state.ts";
-import { type JournalEntry, type JournalLine, parseJournal, renderLine } from "./journal.ts";
+import { type JournalEntry, type JournalLine, parseJournal, refuseNewer, renderLine } from "./journal.ts";
 import { type NodeRecord, parseRecord, renderRecord } from "./record.ts";
 
 /** Old bytes are kept until there are more than this many, or they take more than this many bytes. */
@@ -56,7 +56,9 @@ export function openState(real: (path: string) => string, now: () => Date): Node
     lastOperation() {
       const text = new TextDecoder().decode(readState(at("journal")) ?? new Uint8Array());
       const begin = text.lastIndexOf('"step":"begin"');
-      return begin < 0 ? [] : parseJournal(text.slice(text.lastIndexOf("\n", begin) + 1));
+      const last = begin < 0 ? "" : text.slice(text.lastIndexOf("\n", begin) + 1);
+      refuseNewer(last, `${stateFolder}/journal`);
+      return parseJournal(last);
     },
     append(operation, entry) {
       ensure(folder);

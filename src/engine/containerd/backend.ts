@@ -18,7 +18,7 @@ import { builtinBody } from "./builtin.ts";
 import { check } from "./check.ts";
 import { globMatcher, hasMeta } from "./glob.ts";
 import { assertExtensible, editFor, type Goal } from "./goal.ts";
-import { type Loaded, sharedOwner, textOf, walk } from "./load.ts";
+import { bodyTable, type Loaded, sharedOwner, textOf, walk } from "./load.ts";
 import { builtinHandler, criV2, criV3, mergesTables, runtimesAt, tableAt } from "./schema.ts";
 import { stage } from "./stage.ts";
 import { blockBody, fromTable, likeRunc, namesIn } from "./table.ts";
@@ -93,15 +93,6 @@ function stateOf(node: Understood): EngineState {
     defaultHandler: defaultHandler(node.effective, node.id),
     holdings,
   };
-}
-
-/** A hand-edited block may not even parse on its own; then it says nothing. */
-function bodyTable(body: string, path: string): TomlTable {
-  try {
-    return parseToml(body, path);
-  } catch {
-    return Object.create(null);
-  }
 }
 
 function served(node: Understood): ServedHandler[] {

@@ -1,8 +1,10 @@
 import { runcType } from "../../handler/resolve.ts";
 import { lineOf } from "../../toml/scan.ts";
 import type { HostFacts, Problem } from "../backend.ts";
+import { bodyTable, sharedOwner } from "./load.ts";
 import { builtinSnapshotters, ioTypes, isPlaceholder, RuntimeTable } from "./rules.ts";
 import { builtinHandler, criImages, criV2, criV3, mergesTables, runtimesAt, tableAt } from "./schema.ts";
+import { namesIn } from "./table.ts";
 import { defaultHandler, type Understood } from "./understand.ts";
 
 /** containerd's own rules on the merged configuration: what would stop the daemon, its CRI plugin, or a pod. */
@@ -68,8 +70,10 @@ function handlers(node: Understood, facts: HostFacts): Problem[] {
         ? undefined
         : lineOf(file.text, ["plugins", node.id, "containerd", "runtimes", name]);
     const ours =
-      file?.blocks.some((block) => block.owner !== "shared" && block.body.includes(`runtimes.${name}]`)) ??
-      false;
+      file?.blocks.some(
+        (block) =>
+          block.owner !== sharedOwner && namesIn(bodyTable(block.body, file.path), [node.id]).includes(name),
+      ) ?? false;
     const problem = (
       severity: Problem["severity"],
       rule: string,
@@ -194,6 +198,16 @@ function snapshotter(
         "snapshotter-per-handler",
         `containerd before 1.7 ignores a handler's own snapshotter: ${name}`,
         "leave --snapshotter out, or upgrade containerd",
+      ),
+    ];
+  }
+  if (mergesTables(node.version) && node.id === criV2 && (node.version.minor ?? 0) < 3) {
+    return [
+      problem(
+        "warning",
+        "snapshotter-images",
+        `containerd 2.0 to 2.2 pull the images of this handler into the default snapshotter, as a version 2 file cannot tell them of ${name}`,
+        "migrate the configuration to version 3: containerd config migrate",
       ),
     ];
   }

@@ -83,6 +83,15 @@ export function withoutDoubled(text: string, path: string): string {
   }
 }
 
+/** A hand-edited block may not even parse on its own; then it says nothing. */
+export function bodyTable(body: string, path: string): TomlTable {
+  try {
+    return parseToml(body, path);
+  } catch {
+    return Object.create(null);
+  }
+}
+
 export function stringList(table: TomlTable, key: string, path: string): string[] {
   const value = table[key];
   if (value === undefined) return [];

@@ -1,0 +1,23 @@
+import type { HostFiles } from "../host/host.ts";
+import type { JournalLine } from "./journal.ts";
+
+const tempName = /^\..+\.shimctl-[0-9a-f]{12}\.tmp$/;
+
+/**
+ * Temporary files of ours beside the configuration that the last operation does not explain. Nobody can say
+ * whose bytes they hold, so they are reported and never removed.
+ */
+export function unexplainedTemps(
+  host: HostFiles,
+  files: readonly string[],
+  lastOperation: readonly JournalLine[],
+): string[] {
+  const explained = new Set(lastOperation.flatMap((line) => (line.step === "intent" ? [line.temp] : [])));
+  const folders = new Set(files.map((path) => path.slice(0, path.lastIndexOf("/"))));
+  return [...folders].flatMap((folder) =>
+    (host.list(folder) ?? [])
+      .filter((name) => tempName.test(name))
+      .map((name) => `${folder}/${name}`)
+      .filter((path) => !explained.has(path)),
+  );
+}
