@@ -15,6 +15,7 @@ import {
   type Swapped,
   type Target,
   unlinkIfThere,
+  type Written,
   writeTemp,
 } from "./pending.ts";
 import { readOpen } from "./root.ts";
@@ -66,10 +67,8 @@ export type Exchanged =
 export async function exchangeFile(libc: Libc, target: Target, order: Exchange): Promise<Exchanged> {
   const temp = nameTemp(target);
   try {
-    const metadata = prepare(libc, target, temp, order);
+    const metadata = await prepare(libc, target, temp, order);
     if (metadata === undefined) return { kind: "moved" };
-    order.failpoint("written");
-    await order.announce(temp.path);
     order.failpoint("journaled");
     const look = await lookAt(libc, target.real, lookMs);
     try {
@@ -210,14 +209,27 @@ export function sameBytes(a: Bytes, b: Bytes): boolean {
   return a === null || b === null ? a === b : Buffer.compare(a, b) === 0;
 }
 
-/** Writes the temporary file; `undefined` when the target is there and should not be, or the other way round. */
-function prepare(libc: Libc, target: Target, temp: Pending, order: Exchange): string | undefined {
+/**
+ * Writes the temporary file, announces it, and gives it its name; `undefined` when the target is there and
+ * should not be, or the other way round.
+ */
+async function prepare(
+  libc: Libc,
+  target: Target,
+  temp: Pending,
+  order: Exchange,
+): Promise<string | undefined> {
   const like = openToRead(target.real);
+  let written: Written | undefined;
   try {
     if ((like === undefined) !== (order.expected === null)) return undefined;
-    if (order.next !== null) writeTemp(libc, temp, order.next, { ...order, like }, target.path);
+    if (order.next !== null) written = writeTemp(libc, temp, order.next, { ...order, like }, target.path);
+    order.failpoint("written");
+    await order.announce(temp.path);
+    written?.publish();
     return like === undefined ? "" : metadataOf(like);
   } finally {
+    written?.close();
     if (like !== undefined) closeSync(like);
   }
 }

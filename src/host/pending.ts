@@ -83,22 +83,35 @@ export interface NewFile {
   readonly labelFrom?: string | undefined;
 }
 
+/** A temporary file that is complete and flushed, and has no name yet where the file system allows that. */
+export interface Written {
+  /** Gives it its name; from then on a crash leaves it behind, so the name must be journalled before. */
+  publish(): void;
+  /** Harmless when repeated. A file without a name is gone then. */
+  close(): void;
+}
+
+/** O_TMPFILE of open(2), which `node:fs` does not name. */
+const tmpFile = 0o20000000 | constants.O_DIRECTORY;
+
 /**
  * Writes a temporary file, complete and flushed, with owner, mode and attributes in place before anybody
- * can see it under a name that matters.
+ * can see it under any name: a crash leaves nothing behind that the journal does not explain.
  * Throws ShimctlError `unsupported-node` when something cannot be kept or the disk is full; the name is free then
  */
-export function writeTemp(libc: Libc, temp: Pending, bytes: Uint8Array, file: NewFile, path: string): void {
-  let fd: number;
-  try {
-    fd = openSync(
-      temp.real,
-      constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL | constants.O_NOFOLLOW,
-      0o600,
-    );
-  } catch (cause) {
-    throw describe(cause, path);
-  }
+export function writeTemp(
+  libc: Libc,
+  temp: Pending,
+  bytes: Uint8Array,
+  file: NewFile,
+  path: string,
+): Written {
+  const { fd, named } = openTemp(temp, path);
+  let open = true;
+  const close = () => {
+    if (open) closeSync(fd);
+    open = false;
+  };
   try {
     for (let done = 0; done < bytes.length; ) done += writeSync(fd, bytes, done);
     if (file.like !== undefined) {
@@ -110,10 +123,38 @@ export function writeTemp(libc: Libc, temp: Pending, bytes: Uint8Array, file: Ne
     // renameio and ext4's own documentation: without this, the new name may hold no bytes after a power loss.
     fsyncSync(fd);
   } catch (cause) {
+    close();
     temp.discard();
     throw describe(cause, path);
-  } finally {
-    closeSync(fd);
+  }
+  return {
+    publish() {
+      if (named) return;
+      const result = libc.linkOpenFile(fd, cString(temp.real));
+      if (result < 0) {
+        throw new ShimctlError("unsupported-node", `Cannot name a temporary file, error number ${-result}`, {
+          path,
+          hint: "mount /proc",
+        });
+      }
+    },
+    close,
+  };
+}
+
+/** Without a name where that is possible: NFS and old overlay file systems have no such files. */
+function openTemp(temp: Pending, path: string): { fd: number; named: boolean } {
+  try {
+    return { fd: openSync(dirname(temp.real), constants.O_WRONLY | tmpFile, 0o600), named: false };
+  } catch (cause) {
+    if (!["EOPNOTSUPP", "ENOTSUP", "EISDIR", "EINVAL", "ENOENT"].some((code) => isErrno(cause, code)))
+      throw describe(cause, path);
+  }
+  const flags = constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL | constants.O_NOFOLLOW;
+  try {
+    return { fd: openSync(temp.real, flags, 0o600), named: true };
+  } catch (cause) {
+    throw describe(cause, path);
   }
 }
 

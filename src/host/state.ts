@@ -118,6 +118,7 @@ export function listOldest(path: string): { name: string; size: number }[] {
   }
   return names
     .map((name) => ({ name, stat: statSync(`${path}/${name}`) }))
+    .filter(({ stat }) => stat.isFile())
     .sort((a, b) => a.stat.mtimeMs - b.stat.mtimeMs)
     .map(({ name, stat }) => ({ name, size: stat.size }));
 }

@@ -42,11 +42,13 @@ export function openState(real: (path: string) => string, now: () => Date): Node
   const folder = real(stateFolder);
   const at = (name: string) => `${folder}/${name}`;
   const journalFiles = [at("journal.1"), at("journal")];
-  const ensure = (path: string) => ensureFolder(path, 0o700);
+  const ensure = (...names: string[]) => {
+    for (const name of ["", ...names]) ensureFolder(name === "" ? folder : at(name), 0o700);
+  };
   return {
     readRecord: () => parseRecord(readState(at("record.json")), `${stateFolder}/record.json`),
     writeRecord(record) {
-      ensure(folder);
+      ensure();
       writeDurable(at("record.json"), renderRecord(record));
     },
     journal: () =>
@@ -61,23 +63,27 @@ export function openState(real: (path: string) => string, now: () => Date): Node
       return parseJournal(last);
     },
     append(operation, entry) {
-      ensure(folder);
+      ensure();
       appendDurable(at("journal"), renderLine(operation, now().toISOString(), entry));
     },
     store(bytes) {
       const hash = sha256(bytes);
-      ensure(at("store"));
+      ensure("store");
       if (readState(at(`store/${hash}`)) === undefined) writeDurable(at(`store/${hash}`), bytes);
       return hash;
     },
     stored: (hash) => readState(at(`store/${hash}`)),
     keepAside(bytes) {
       const name = `${now().toISOString().replaceAll(":", "-")}-${sha256(bytes).slice(0, 16)}`;
-      ensure(at("conflict"));
+      ensure("conflict");
       writeDurable(at(`conflict/${name}`), bytes);
       return `${stateFolder}/conflict/${name}`;
     },
     prune() {
+      // Under the lock nobody else writes here: what a crash left half-written is nobody's.
+      for (const part of ["", "store/", "conflict/"]) {
+        for (const { name } of listOldest(at(part))) if (name.endsWith(".tmp")) removeState(at(part + name));
+      }
       const files = listOldest(at("store"));
       let bytes = files.reduce((sum, file) => sum + file.size, 0);
       for (

@@ -30,7 +30,7 @@ export async function openBun(): Promise<RawLibc> {
     fcntlValue: plain.fcntl,
     fcntlPointer: symbols.fcntl,
     flock: symbols.flock,
-    syscallRename: symbols.syscall,
+    syscallPaths: symbols.syscall,
     ioctl: symbols.ioctl,
     flistxattr: symbols.flistxattr,
     fgetxattr: symbols.fgetxattr,

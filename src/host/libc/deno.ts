@@ -46,7 +46,7 @@ export function openDeno(): RawLibc | undefined {
     fcntlValue: call("fcntlValue"),
     fcntlPointer: call("fcntl"),
     flock: call("flock"),
-    syscallRename: call("syscall"),
+    syscallPaths: call("syscall"),
     ioctl: call("ioctl"),
     flistxattr: call("flistxattr"),
     fgetxattr: call("fgetxattr"),

@@ -34,6 +34,8 @@ export interface Libc {
   flock(fd: number, operation: number): number;
   /** renameat2(2) on absolute paths, each ended by a NUL: see `cString`. */
   renameat2(from: Uint8Array, to: Uint8Array, flags: number): number;
+  /** linkat(2): gives a file without a name (O_TMPFILE of open(2)) its first one, ended by a NUL. Needs /proc. */
+  linkOpenFile(fd: number, to: Uint8Array): number;
   ioctl(fd: number, request: number, data: Uint8Array): number;
   flistxattr(fd: number, names: Uint8Array): number;
   fgetxattr(fd: number, name: Uint8Array, value: Uint8Array): number;
@@ -44,7 +46,12 @@ export interface Libc {
 /** AT_FDCWD of openat(2): the paths are absolute, so it is never used. */
 const atCwd = -100;
 /** The number of renameat2: glibc before 2.28 and musl before 1.2.4 have no such function, so it is called by number. */
-const renameat2Numbers: Readonly<Record<string, number>> = { x64: 316, arm64: 276 };
+const callNumbers: Readonly<Record<string, { readonly renameat2: number; readonly linkat: number }>> = {
+  x64: { renameat2: 316, linkat: 265 },
+  arm64: { renameat2: 276, linkat: 37 },
+};
+/** Follow the symbolic link that /proc shows for a descriptor. */
+const symlinkFollow = 0x400;
 
 let loaded: Promise<Libc> | undefined;
 let ready: Libc | undefined;
@@ -72,13 +79,13 @@ export function cString(text: string): Uint8Array {
 }
 
 async function load(): Promise<Libc> {
-  const renameat2 = renameat2Numbers[process.arch];
-  if (renameat2 === undefined) {
+  const numbers = callNumbers[process.arch];
+  if (numbers === undefined) {
     throw new ShimctlError("unsupported-node", `Cannot run on this processor architecture: ${process.arch}`, {
       hint: "use a node with an x86-64 or arm64 processor",
     });
   }
-  ready = describe(await open(), renameat2);
+  ready = describe(await open(), numbers);
   return ready;
 }
 
@@ -103,14 +110,19 @@ async function open(): Promise<RawLibc> {
   }
 }
 
-function describe(raw: RawLibc, renameat2: number): Libc {
+function describe(raw: RawLibc, numbers: { renameat2: number; linkat: number }): Libc {
   // errno is read directly after the call, before anything else can run on this thread.
   const answer = (result: number): number => (result === -1 ? -raw.errno() : result);
   return {
     fcntl: (fd, command, value) => answer(raw.fcntlValue(fd, command, value)),
     fcntlLock: (fd, command, lock) => answer(raw.fcntlPointer(fd, command, lock)),
     flock: (fd, operation) => answer(raw.flock(fd, operation)),
-    renameat2: (from, to, flags) => answer(raw.syscallRename(renameat2, atCwd, from, atCwd, to, flags)),
+    renameat2: (from, to, flags) =>
+      answer(raw.syscallPaths(numbers.renameat2, atCwd, from, atCwd, to, flags)),
+    linkOpenFile: (fd, to) =>
+      answer(
+        raw.syscallPaths(numbers.linkat, atCwd, cString(`/proc/self/fd/${fd}`), atCwd, to, symlinkFollow),
+      ),
     ioctl: (fd, request, data) => answer(raw.ioctl(fd, request, data)),
     flistxattr: (fd, names) => answer(raw.flistxattr(fd, names, names.length)),
     fgetxattr: (fd, name, value) => answer(raw.fgetxattr(fd, name, value, value.length)),

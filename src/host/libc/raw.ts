@@ -10,7 +10,8 @@ export interface RawLibc {
   fcntlValue(fd: number, command: number, value: number): number;
   fcntlPointer(fd: number, command: number, data: Uint8Array): number;
   flock(fd: number, operation: number): number;
-  syscallRename(
+  /** renameat2(2) and linkat(2), by number: their arguments are alike. */
+  syscallPaths(
     number: number,
     fromFolder: number,
     from: Uint8Array,
