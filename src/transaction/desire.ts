@@ -8,9 +8,25 @@ export type Intent =
   | { readonly command: "uninstall"; readonly names: readonly string[] | "all" }
   | { readonly command: "apply"; readonly handlers: readonly Handler[] };
 
-/** The handlers that `owner` shall have afterwards, given what is on the node now. */
-export function desired(intent: Intent, owner: string, view: EngineView): Handler[] {
-  const current = view.handlersOf(owner);
+/**
+ * The handlers that `owner` shall have afterwards, given what is on the node now and what was recorded. What
+ * another program has overwritten since is the owner's still, and comes back with its next change.
+ */
+export function desired(
+  intent: Intent,
+  owner: string,
+  view: EngineView,
+  recorded: readonly Handler[],
+): Handler[] {
+  const found = view.handlersOf(owner);
+  const takenSince = (name: string) =>
+    view.state.handlers.some(
+      (handler) => handler.name === name && handler.path !== undefined && handler.owner !== owner,
+    );
+  const lost = recorded.filter(
+    ({ name }) => !found.some((handler) => handler.name === name) && !takenSince(name),
+  );
+  const current = [...found, ...lost];
   if (intent.command === "apply") return [...intent.handlers];
   if (intent.command === "install") {
     const names = new Set(intent.handlers.map((handler) => handler.name));

@@ -36,7 +36,8 @@ interface Planned {
 /** Plans and proves without a lock and without writing anything: what `diff` and `--dry-run` show. */
 export function preview(env: Environment, request: Request): Outcome {
   const { seen, view } = readEngine(env.host, env.backend, env.site);
-  const planned = prepare(env, request, seen, view);
+  const state = openState((path) => env.host.real(path), env.now);
+  const planned = prepare(env, request, seen, view, recordedOf(state, request));
   return outcome(planned, planned.edits.map(asChange), []);
 }
 
@@ -55,7 +56,7 @@ export async function run(env: Environment, request: Request): Promise<Outcome> 
       env.step("read");
       const { seen, view } = readEngine(host, env.backend, env.site);
       env.step("plan");
-      const planned = prepare(env, request, seen, view);
+      const planned = prepare(env, request, seen, view, recordedOf(state, request));
       if (planned.edits.length === 0) {
         if (first !== undefined) finish(env, state, operation, request, planned);
         else rememberFound(env, state, request, planned);
@@ -109,9 +110,19 @@ async function undone(env: Environment, state: NodeState, error: unknown): Promi
   });
 }
 
-function prepare(env: Environment, request: Request, seen: Snapshot, view: EngineView): Planned {
+function recordedOf(state: NodeState, request: Request): readonly Handler[] {
+  return Object.values(state.readRecord().record.owners[request.owner]?.handlers ?? {});
+}
+
+function prepare(
+  env: Environment,
+  request: Request,
+  seen: Snapshot,
+  view: EngineView,
+  recorded: readonly Handler[],
+): Planned {
   const { host, backend, site } = env;
-  const handlers = desired(request.intent, request.owner, view);
+  const handlers = desired(request.intent, request.owner, view, recorded);
   const edits = view.plan(request.owner, handlers);
   const missing =
     request.intent.command === "uninstall"
@@ -277,15 +288,15 @@ function finish(
   state.append(operation, { step: "complete" });
   recordOwner(env, state, request.owner, planned.handlers);
   end(state, operation, "changed");
-  state.prune();
 }
 
-/** An empty plan writes nothing, but for a record that was lost: then what the markers say is remembered. */
+/** An empty plan writes nothing, but for a record that says something else than the files. */
 function rememberFound(env: Environment, state: NodeState, request: Request, planned: Planned): void {
-  const { record, lost } = state.readRecord();
-  if (planned.handlers.length === 0) return;
-  if (!lost && record.owners[request.owner] !== undefined) return;
-  recordOwner(env, state, request.owner, planned.handlers);
+  const found = planned.handlers.map((handler) => handler.name).sort();
+  const recorded = recordedOf(state, request)
+    .map((handler) => handler.name)
+    .sort();
+  if (found.join() !== recorded.join()) recordOwner(env, state, request.owner, planned.handlers);
 }
 
 function end(state: NodeState, operation: string, result: string, error?: unknown): void {
@@ -294,6 +305,7 @@ function end(state: NodeState, operation: string, result: string, error?: unknow
     result,
     ...(error instanceof ShimctlError ? { code: error.code } : {}),
   });
+  state.prune();
 }
 
 function missingFolders(host: Host, edits: readonly FileEdit[]): string[] {

@@ -362,3 +362,34 @@ describe("the default handler", () => {
     expect(node.text()).toBe(broken);
   });
 });
+
+test("what another program overwrote comes back with the owner's next change, whatever that is about", async () => {
+  using node = new Node("1.7.24", old);
+  await node.run(["install", "kata-qemu", "runsc"]);
+  node.place(rootFile, old);
+  expect((await node.run(["install", "crun"])).code).toBe(0);
+  const status = await node.run(["status", "--json"]);
+  expect([status.code, status.json()["owners"]]).toMatchObject([
+    0,
+    [{ handlers: ["crun", "kata-qemu", "runsc"] }],
+  ]);
+});
+
+test("what the administrator defined meanwhile is not taken back from them", async () => {
+  using node = new Node("1.7.24", old);
+  await node.run(["install", "kata-qemu", "runsc"]);
+  const theirs = `${old}[plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runsc]\n  runtime_type = "io.containerd.runsc.v1"\n`;
+  node.place(rootFile, theirs);
+  expect((await node.run(["install", "crun"])).code).toBe(0);
+  expect(node.text().startsWith(theirs)).toBe(true);
+  expect((await node.run(["status"])).code).toBe(0);
+});
+
+test("uninstalling what another program has overwritten already ends the drift", async () => {
+  using node = new Node("1.7.24", old);
+  await node.run(["install", "kata-qemu"]);
+  node.place(rootFile, old);
+  expect((await node.run(["status"])).code).toBe(10);
+  expect((await node.run(["uninstall", "kata-qemu"])).code).toBe(0);
+  expect((await node.run(["status"])).code).toBe(0);
+});

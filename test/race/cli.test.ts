@@ -143,7 +143,7 @@ describe("beside a program that takes no lock", () => {
       const notes = (way: string) => `${node.root}/notes-${way}`;
       const stop = `${node.root}/stop`;
       const writing = ways.map((way) => script("writer.ts", way, path, way, notes(way), stop, ...mutex));
-      const ended = await storm(node, 8);
+      const ended = await storm(node, 32);
       node.place("/stop", "");
       for (const { code, err } of await Promise.all(writing)) expect([code, err]).toEqual([0, ""]);
 
@@ -162,7 +162,7 @@ describe("beside a program that takes no lock", () => {
       expect((await node.run(["status"])).code).toBe(0);
       expect(node.text().startsWith(config)).toBe(true);
       console.log(
-        `   ${ended.length} operations beside ${written.length} lines by ${ways.join(" and ")} in ${seconds} s, 0 lost`,
+        `   ${ended.length} operations of 32 processes beside ${written.length} lines by ${ways.join(" and ")} in ${seconds} s, 0 lost`,
       );
     });
   }

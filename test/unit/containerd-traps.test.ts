@@ -393,3 +393,13 @@ describe("handlers", () => {
     expect(node.text()).toBe(before);
   });
 });
+
+test("a drop-in that somebody imports by its name stays, empty, as its absence would stop the engine", () => {
+  const drop = "/etc/containerd/conf.d/50-shimctl-a.toml";
+  const node = new MemoryNode("2.1.9", { [root]: "version = 3\n" });
+  node.install("a", ["kata-qemu"]);
+  node.write(root, `version = 3\nimports = ["${drop}"]\n`);
+  node.uninstall("a");
+  expect(node.text(drop)).toBe("");
+  expect(errors(node)).toEqual([]);
+});

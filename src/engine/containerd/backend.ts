@@ -254,6 +254,7 @@ function planDropIn(node: Understood, owner: string, handlers: readonly Handler[
     ourImport,
     needsImport: () => path === site.rootFile && needsOurs,
     shared: () => undefined,
+    mustStay: namedByImport(node, path),
   });
   const edit = (path: string, block: string | undefined) =>
     withLabel(editFor(goal(path, block), bytesAt(seen, path)), site);
@@ -278,6 +279,11 @@ function reachableDropIn(node: Understood, owner: string): string | undefined {
     }
   }
   return undefined;
+}
+
+/** Whether a list names this very file: a literal import of a file that is not there stops containerd. */
+function namedByImport(node: Understood, path: string): boolean {
+  return node.loaded.some((file) => file.imports.some((entry) => !entry.glob && entry.pattern === path));
 }
 
 function foreignReaches(node: Understood, path: string): boolean {
@@ -310,6 +316,7 @@ function planWinner(node: Understood, owner: string, handlers: readonly Handler[
     ourImport,
     needsImport: () => false,
     shared: (bareTable, others) => lostDefault(node, bareTable, others),
+    mustStay: namedByImport(node, path),
   });
   const here = [...node.loaded, ...node.unread].filter((file) =>
     file.blocks.some((block) => block.owner === owner),

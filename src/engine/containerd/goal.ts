@@ -35,6 +35,8 @@ export interface Goal {
   readonly needsImport: (bare: TomlTable) => boolean;
   /** containerd 1.x loses its built-in handler where any other is defined: the block that brings it back. */
   readonly shared: (bare: TomlTable, others: TomlTable) => string | undefined;
+  /** Somebody imports this very path: it must stay, if empty, as containerd does not start without it. */
+  readonly mustStay: boolean;
 }
 
 const createdMark = "file created by shimctl";
@@ -78,7 +80,7 @@ function reach(goal: Goal, base: Uint8Array | null): Uint8Array | null {
   text = withVersion(text, path, needsVersion ? goal.schema : undefined, created ? createdMark : versionMark);
   text = withImport(text, path, goal.ourImport, needsImport, bareTable["imports"] !== undefined);
 
-  return text === "" && created ? null : encodeToml(text);
+  return text === "" && created && !goal.mustStay ? null : encodeToml(text);
 }
 
 /**
