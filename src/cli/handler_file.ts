@@ -1,6 +1,6 @@
 import * as z from "zod/mini";
 import { ShimctlError } from "../error.ts";
-import { ContainerdPart, Handler, OptionValue, OwnerName } from "../handler/model.ts";
+import { ContainerdPart, CrioPart, Handler, OptionValue, OwnerName } from "../handler/model.ts";
 import type { Preset } from "../handler/preset.ts";
 import { findPreset, presets } from "../handler/presets/registry.ts";
 import { type ResolveFacts, resolvePreset } from "../handler/resolve.ts";
@@ -11,26 +11,21 @@ import { nearest } from "./options.ts";
 
 const formatNumber = 1n;
 
+// In an override nothing is filled in: what it leaves out is the preset's.
+const ContainerdOverride = z.extend(z.partial(z.omit(ContainerdPart, { options: true, like_runc: true })), {
+  options: z.optional(z.record(z.string(), OptionValue)),
+  like_runc: z.optional(z.boolean()),
+});
+const CrioOverride = z.extend(z.partial(z.omit(CrioPart, { runtime_type: true, like_default: true })), {
+  runtime_type: z.optional(z.enum(["oci", "vm", "pod"])),
+  like_default: z.optional(z.boolean()),
+});
+
 /** One entry of a handler file: a preset with overrides, or a handler spelled out. */
-const Entry = z.strictObject({
-  preset: z.optional(z.string()),
+const Entry = z.extend(z.omit(Handler, { name: true, containerd: true, crio: true }), {
   prefix: z.optional(z.string()),
-  snapshotter: z.optional(z.string()),
-  pod_annotations: z.optional(z.array(z.string())),
-  container_annotations: z.optional(z.array(z.string())),
-  privileged_without_host_devices: z.optional(z.boolean()),
-  base_runtime_spec: z.optional(z.string()),
-  cni_conf_dir: z.optional(z.string()),
-  cni_max_conf_num: z.optional(z.int()),
-  requires: z.optional(z.array(z.string())),
-  containerd: z.optional(
-    z.strictObject({
-      runtime_type: z.optional(z.string()),
-      runtime_path: z.optional(z.string()),
-      options: z.optional(z.record(z.string(), OptionValue)),
-      like_runc: z.optional(z.boolean()),
-    }),
-  ),
+  containerd: z.optional(ContainerdOverride),
+  crio: z.optional(CrioOverride),
 });
 
 export const HandlerFile = z.strictObject({
@@ -72,8 +67,8 @@ export function parseHandlerFile(bytes: Uint8Array, path: string): HandlerFile {
   const line = lineOf(text, at);
   const known =
     at[0] === "handlers" && at.length > 2
-      ? at[2] === "containerd" && at.length > 3
-        ? Object.keys(ContainerdPart.def.shape)
+      ? (at[2] === "containerd" || at[2] === "crio") && at.length > 3
+        ? Object.keys(at[2] === "crio" ? CrioOverride.def.shape : ContainerdOverride.def.shape)
         : Object.keys(Entry.def.shape)
       : Object.keys(HandlerFile.def.shape);
   const unknown = keys[0];
@@ -109,29 +104,27 @@ export function resolveFile(file: HandlerFile, path: string, facts: ResolveFacts
 }
 
 function resolveEntry(name: string, entry: Entry, path: string, facts: ResolveFacts): Handler {
-  const { preset: presetName, prefix, containerd, ...own } = entry;
-  const preset =
-    presetName === undefined && containerd?.runtime_type === undefined
-      ? presetFor(name, path)
-      : presetName === undefined
-        ? undefined
-        : presetFor(presetName, path);
+  const { preset: presetName, prefix, containerd, crio, ...own } = entry;
+  // A name alone is the preset of that name; an entry that says how to run is spelled out.
+  const spelledOut =
+    presetName === undefined && (containerd?.runtime_type !== undefined || crio?.runtime_path !== undefined);
+  const preset = spelledOut ? undefined : presetFor(presetName ?? name, path);
   const base =
     preset === undefined
       ? undefined
       : resolvePreset(preset, name, { ...facts, prefix: prefix ?? facts.prefix });
   const snapshotter = own.snapshotter ?? facts.snapshotter;
+  const options = { ...base?.containerd?.options, ...containerd?.options };
   return validHandler(
     {
       ...base,
       ...own,
       ...(snapshotter === undefined ? {} : { snapshotter }),
       name,
-      containerd: {
-        ...base?.containerd,
-        ...containerd,
-        options: { ...base?.containerd.options, ...containerd?.options },
-      },
+      ...(base?.containerd === undefined && containerd === undefined
+        ? {}
+        : { containerd: { ...base?.containerd, ...containerd, options } }),
+      ...(base?.crio === undefined && crio === undefined ? {} : { crio: { ...base?.crio, ...crio } }),
     },
     name,
     path,

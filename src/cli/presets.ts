@@ -1,6 +1,7 @@
+import { backends } from "../engine/registry.ts";
 import { ShimctlError } from "../error.ts";
 import { presets as all } from "../handler/presets/registry.ts";
-import { needs, type ResolveFacts, resolvePreset } from "../handler/resolve.ts";
+import { type ResolveFacts, resolvePreset } from "../handler/resolve.ts";
 import { openHost } from "../host/root.ts";
 import { presetFor } from "./handler_file.ts";
 import type { Io } from "./io.ts";
@@ -21,12 +22,15 @@ export function presets(io: Io, parsed: Parsed): number {
   const chosen = name === undefined ? all : [presetFor(name)];
   const entries = chosen.map((preset) => {
     const handler = resolvePreset(preset, preset.name, facts);
+    const written = backends
+      .map((backend) => [backend.name, backend.render(handler)] as const)
+      .filter(([, text]) => text !== undefined);
     return {
       name: preset.name,
       summary: preset.summary,
       source: preset.source,
       handler,
-      needs: needs(handler),
+      written: Object.fromEntries(written),
     };
   });
   if (parsed.options.json) {
@@ -34,15 +38,13 @@ export function presets(io: Io, parsed: Parsed): number {
     return 0;
   }
   if (name === undefined) {
-    io.out(
-      `${table([["PRESET", "RUNTIME TYPE", "WHAT IT IS"], ...entries.map((entry) => [entry.name, entry.handler.containerd.runtime_type, entry.summary])]).join("\n")}\n`,
-    );
+    const rows = entries.map((entry) => [entry.name, Object.keys(entry.written).join(", "), entry.summary]);
+    io.out(`${table([["PRESET", "ENGINES", "WHAT IT IS"], ...rows]).join("\n")}\n`);
     return 0;
   }
   for (const entry of entries) {
-    io.out(
-      `${entry.name}: ${entry.summary}\n  source: ${entry.source}\n  needs: ${entry.needs.map((need) => need.paths.join(" or ")).join("; ") || "nothing"}\n${JSON.stringify(entry.handler, null, 2)}\n`,
-    );
+    io.out(`${entry.name}: ${entry.summary}\nsource: ${entry.source}\n`);
+    for (const [engine, text] of Object.entries(entry.written)) io.out(`\n# for ${engine}\n${text}`);
   }
   return 0;
 }

@@ -1,4 +1,4 @@
-import type { Handler } from "../handler/model.ts";
+import type { Handler, Need } from "../handler/model.ts";
 import type { Read } from "../host/host.ts";
 
 export type EngineName = "containerd" | "crio";
@@ -115,6 +115,8 @@ export interface EngineView {
   plan(owner: string, desired: readonly Handler[]): FileEdit[];
   /** The engine's own rules on the merged configuration, and the binaries and files that handlers name. */
   check(facts: HostFacts): Problem[];
+  /** What must be on the host for these handlers to run a pod. */
+  needs(handlers: readonly Handler[]): Need[];
   /** What `owner` has now, resolved; kept verbatim when other handlers are added to it. */
   handlersOf(owner: string): Handler[];
   expect(owner: string, desired: readonly Handler[]): Expectation;
@@ -138,4 +140,6 @@ export interface Backend {
    * Throws a ShimctlError for a configuration that the engine, or this release, cannot work with
    */
   read(site: Site, seen: Snapshot): EngineView;
+  /** What would be written for a handler on a node with the newest schema; `undefined` where it has no part for this engine. */
+  render(handler: Handler): string | undefined;
 }

@@ -44,6 +44,39 @@ export const ContainerdPart = z.strictObject({
   like_runc: z._default(z.boolean(), false),
 });
 
+/** What only CRI-O knows of a handler: config-semantics.md 3.2, with the release that brought each key. */
+export const CrioPart = z.strictObject({
+  runtime_path: z.optional(HostPath),
+  runtime_type: z._default(z.enum(["oci", "vm", "pod"]), "oci"),
+  runtime_root: z.optional(HostPath),
+  runtime_config_path: z.optional(HostPath),
+  allowed_annotations: z.optional(z.array(z.string())),
+  /** 1.24 */
+  monitor_path: z.optional(HostPath),
+  monitor_cgroup: z.optional(z.string()),
+  monitor_env: z.optional(z.array(z.string())),
+  monitor_exec_cgroup: z.optional(z.string()),
+  /** 1.28: `os/arch` to path. */
+  platform_runtime_paths: z.optional(z.record(z.string(), HostPath)),
+  /** 1.29: the runtime pulls the image itself, as confidential guests do. */
+  runtime_pull_image: z.optional(z.boolean()),
+  /** 1.30 */
+  container_min_memory: z.optional(z.string()),
+  /** 1.31 */
+  no_sync_log: z.optional(z.boolean()),
+  /** 1.32 */
+  inherit_default_runtime: z.optional(z.boolean()),
+  default_annotations: z.optional(z.record(z.string(), z.string())),
+  /** 1.34 */
+  stream_websockets: z.optional(z.boolean()),
+  exec_cpu_affinity: z.optional(z.enum(["", "first"])),
+  seccomp_profile: z.optional(HostPath),
+  /** 1.35, in seconds. */
+  container_create_timeout: z.optional(z.int()),
+  /** Take over how the default runtime of this node is monitored (monitor_path, monitor_cgroup …). */
+  like_default: z._default(z.boolean(), false),
+});
+
 /** A named runtime entry, resolved: nothing in it depends on the machine or the release any more. */
 export const Handler = z.strictObject({
   name: HandlerName,
@@ -57,10 +90,14 @@ export const Handler = z.strictObject({
   cni_max_conf_num: z.optional(z.int()),
   /** Binaries that the shim itself looks up in PATH. */
   requires: z.optional(z.array(z.string().check(z.regex(/^[^/\0\n]+$/, "must be a file name")))),
-  containerd: ContainerdPart,
+  /** Absent where the runtime is not documented for that engine. */
+  containerd: z.optional(ContainerdPart),
+  crio: z.optional(CrioPart),
 });
 
 export type Handler = z.infer<typeof Handler>;
+export type ContainerdPart = z.infer<typeof ContainerdPart>;
+export type CrioPart = z.infer<typeof CrioPart>;
 export type OptionValue = z.infer<typeof OptionValue>;
 
 /** A file that must be on the host for a handler to work. */

@@ -1,7 +1,13 @@
-import type { Handler } from "./model.ts";
+import type { CrioPart, Handler } from "./model.ts";
 
 /** A path that differs between distributions: the first that exists on the host is taken, else the first. */
 export type Candidates = readonly [string, ...string[]];
+
+/** A value that is a path on the host, with what it must be. */
+export interface PathChoice {
+  readonly what: "binary" | "configuration";
+  readonly candidates: Candidates;
+}
 
 /**
  * Makes a handler of a known runtime. Pure data: what has to be found on the machine is a list of
@@ -13,22 +19,20 @@ export interface Preset {
   /** Where the definition comes from. */
   readonly source: string;
   readonly prefix?: string;
-  readonly handler: Omit<Handler, "name" | "preset" | "containerd">;
-  readonly containerd: {
+  readonly handler: Omit<Handler, "name" | "preset" | "containerd" | "crio">;
+  readonly containerd?: {
     readonly runtime_type: string;
     readonly runtime_path?: Candidates;
     readonly like_runc?: boolean;
     readonly options?: Readonly<Record<string, string | boolean>>;
-    /** Options whose value is a path on the host, with what it must be. */
-    readonly paths?: Readonly<
-      Record<
-        string,
-        {
-          readonly what: "binary" | "configuration";
-          readonly candidates: Candidates;
-          readonly optional?: boolean;
-        }
-      >
-    >;
+    /** Options whose value is a path. */
+    readonly paths?: Readonly<Record<string, PathChoice>>;
+  };
+  /** Absent where the runtime is not documented for CRI-O. */
+  readonly crio?: Omit<CrioPart, "runtime_type" | "like_default" | "runtime_path" | "runtime_config_path"> & {
+    readonly runtime_type?: CrioPart["runtime_type"];
+    readonly like_default?: boolean;
+    readonly runtime_path: Candidates;
+    readonly runtime_config_path?: Candidates;
   };
 }

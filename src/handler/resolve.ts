@@ -1,4 +1,4 @@
-import type { Handler, Need } from "./model.ts";
+import type { ContainerdPart, CrioPart, Handler } from "./model.ts";
 import type { Candidates, Preset } from "./preset.ts";
 
 export interface ResolveFacts {
@@ -11,30 +11,53 @@ export interface ResolveFacts {
 
 /**
  * Makes a handler of a preset. The result names one path for each candidate list: the first that is on
- * the host, else the first, which `needs` then reports as missing.
+ * the host, else the first, which the engine's needs then report as missing.
  */
 export function resolvePreset(preset: Preset, name: string, facts: ResolveFacts): Handler {
   const pick = (candidates: Candidates): string => {
     const all = places(candidates, preset, facts.prefix);
     return all.find(facts.exists) ?? all[0] ?? candidates[0];
   };
-  const { containerd } = preset;
-  const options: Record<string, string | boolean> = { ...containerd.options };
-  for (const [key, path] of Object.entries(containerd.paths ?? {})) options[key] = pick(path.candidates);
   const snapshotter = facts.snapshotter ?? preset.handler.snapshotter;
   return {
     ...preset.handler,
     name,
     preset: preset.name,
     ...(snapshotter === undefined ? {} : { snapshotter }),
-    containerd: {
-      runtime_type: containerd.runtime_type,
-      ...(containerd.runtime_path === undefined
-        ? shimUnderPrefix(containerd.runtime_type, facts)
-        : { runtime_path: pick(containerd.runtime_path) }),
-      options,
-      like_runc: containerd.like_runc ?? false,
-    },
+    ...(preset.containerd === undefined
+      ? {}
+      : { containerd: containerdPart(preset.containerd, pick, facts) }),
+    ...(preset.crio === undefined ? {} : { crio: crioPart(preset.crio, pick) }),
+  };
+}
+
+type Pick = (candidates: Candidates) => string;
+
+function containerdPart(
+  part: NonNullable<Preset["containerd"]>,
+  pick: Pick,
+  facts: ResolveFacts,
+): ContainerdPart {
+  const options: Record<string, string | boolean> = { ...part.options };
+  for (const [key, path] of Object.entries(part.paths ?? {})) options[key] = pick(path.candidates);
+  return {
+    runtime_type: part.runtime_type,
+    ...(part.runtime_path === undefined
+      ? shimUnderPrefix(part.runtime_type, facts)
+      : { runtime_path: pick(part.runtime_path) }),
+    options,
+    like_runc: part.like_runc ?? false,
+  };
+}
+
+function crioPart(part: NonNullable<Preset["crio"]>, pick: Pick): CrioPart {
+  const { runtime_path, runtime_config_path, ...rest } = part;
+  return {
+    like_default: false,
+    runtime_type: "oci",
+    ...rest,
+    runtime_path: pick(runtime_path),
+    ...(runtime_config_path === undefined ? {} : { runtime_config_path: pick(runtime_config_path) }),
   };
 }
 
@@ -68,29 +91,10 @@ export function shimBinary(runtimeType: string): string | undefined {
   return `containerd-shim-${parts.slice(-2).join("-")}`;
 }
 
-/** The PATH that systemd gives a service (systemd.exec(5)), in which containerd looks for shims and runc. */
+/** The PATH that systemd gives a service (systemd.exec(5)), in which engines and shims look for binaries. */
 const servicePath = ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"] as const;
 
-/** What must be on the host for this handler to run a pod. */
-export function needs(handler: Handler): Need[] {
-  const { containerd } = handler;
-  const found: Need[] = [];
-  const add = (what: Need["what"], paths: readonly string[]) =>
-    found.push({ handler: handler.name, what, paths });
-  const inPath = (binary: string) => servicePath.map((folder) => `${folder}/${binary}`);
-
-  if (containerd.runtime_path !== undefined) add("binary", [containerd.runtime_path]);
-  else if (containerd.runtime_type.startsWith("/")) add("binary", [containerd.runtime_type]);
-  else if (containerd.runtime_type !== runcType) {
-    const binary = shimBinary(containerd.runtime_type);
-    if (binary !== undefined) add("binary", inPath(binary));
-  }
-  const { BinaryName, ConfigPath } = containerd.options;
-  if (typeof BinaryName === "string" && BinaryName !== "") {
-    add("binary", BinaryName.startsWith("/") ? [BinaryName] : inPath(BinaryName));
-  }
-  if (typeof ConfigPath === "string" && ConfigPath !== "") add("configuration", [ConfigPath]);
-  for (const binary of handler.requires ?? []) add("binary", inPath(binary));
-  if (handler.base_runtime_spec !== undefined) add("configuration", [handler.base_runtime_spec]);
-  return found;
+/** Where a binary that is named without a folder may be. */
+export function inServicePath(binary: string): string[] {
+  return servicePath.map((folder) => `${folder}/${binary}`);
 }

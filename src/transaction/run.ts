@@ -1,8 +1,7 @@
 import { randomUUID } from "node:crypto";
 import type { EngineView, Expectation, FileEdit, Problem, Snapshot } from "../engine/backend.ts";
 import { ShimctlError } from "../error.ts";
-import type { Handler } from "../handler/model.ts";
-import { needs } from "../handler/resolve.ts";
+import type { Handler, Need } from "../handler/model.ts";
 import { preflight } from "../host/preflight.ts";
 import type { Host } from "../host/root.ts";
 import { ensureFolder, sha256 } from "../host/state.ts";
@@ -127,7 +126,7 @@ function prepare(
   const missing =
     request.intent.command === "uninstall"
       ? []
-      : missingOnHost(host, request.intent.handlers, request.allowMissing);
+      : missingOnHost(host, view.needs(request.intent.handlers), request.allowMissing);
   const candidateSeen = withEdits(host, backend, site, seen, edits);
   const candidate = backend.read(site, candidateSeen);
   refuseLosingDefault(view, handlers, request.owner);
@@ -183,13 +182,11 @@ function placeOf(problem: Problem): { path?: string; line?: number; hint?: strin
 }
 
 /** A handler whose binary or configuration is not there would be served and fail at its first pod. */
-function missingOnHost(host: Host, handlers: readonly Handler[], allow: boolean): Problem[] {
-  const missing = handlers
-    .flatMap(needs)
-    .filter(
-      (need) =>
-        !need.paths.some((path) => (need.what === "binary" ? host.isExecutable(path) : host.exists(path))),
-    );
+function missingOnHost(host: Host, needed: readonly Need[], allow: boolean): Problem[] {
+  const missing = needed.filter(
+    (need) =>
+      !need.paths.some((path) => (need.what === "binary" ? host.isExecutable(path) : host.exists(path))),
+  );
   const [first] = missing;
   if (first !== undefined && !allow) {
     const places =

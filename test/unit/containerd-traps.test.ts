@@ -359,7 +359,7 @@ describe("handlers", () => {
     node.install("a", ["crun"]);
     const crun = node.view().handlersOf("a")[0];
     expect(crun?.base_runtime_spec).toBe("/etc/containerd/base.json");
-    expect(crun?.containerd.options).toEqual({ BinaryName: "/usr/bin/crun", SystemdCgroup: true });
+    expect(crun?.containerd?.options).toEqual({ BinaryName: "/usr/bin/crun", SystemdCgroup: true });
   });
 
   test("a handler's snapshotter is told to the image plugin as well where that has a place for it", () => {

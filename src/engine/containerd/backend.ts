@@ -19,6 +19,7 @@ import { check } from "./check.ts";
 import { globMatcher, hasMeta } from "./glob.ts";
 import { assertExtensible, editFor, type Goal } from "./goal.ts";
 import { bodyTable, type Loaded, sharedOwner, textOf, walk } from "./load.ts";
+import { needs } from "./needs.ts";
 import { builtinHandler, criV2, criV3, mergesTables, runtimesAt, tableAt } from "./schema.ts";
 import { stage } from "./stage.ts";
 import { blockBody, fromTable, likeRunc, namesIn } from "./table.ts";
@@ -50,6 +51,7 @@ export const containerd: Backend = {
   read(site, seen) {
     return view(understand(site, seen));
   },
+  render: (handler) => (handler.containerd === undefined ? undefined : blockBody([handler], criV3)),
 };
 
 function view(node: Understood): EngineView {
@@ -60,6 +62,7 @@ function view(node: Understood): EngineView {
     handlersOf,
     plan: (owner, desired) => plan(node, owner, desired),
     check: (facts) => check(node, facts),
+    needs: (handlers) => handlers.flatMap(needs),
     stage: (folder) => stage(node.loaded, folder),
     expect: (owner, desired) => {
       const present = desired.map((handler) => handler.name);
@@ -185,7 +188,18 @@ function plan(node: Understood, owner: string, desired: readonly Handler[]): Fil
   const handlers = desired
     .map((handler) => likeRunc(handler, runc))
     .sort((a, b) => (a.name < b.name ? -1 : 1));
-  for (const handler of handlers) assertFree(node, owner, handler.name);
+  for (const handler of handlers) {
+    if (handler.containerd === undefined) {
+      throw new ShimctlError(
+        "usage",
+        `Cannot install handler '${handler.name}', as it is not defined for containerd`,
+        {
+          hint: `give it a [handlers.${handler.name}.containerd] table in a handler file`,
+        },
+      );
+    }
+    assertFree(node, owner, handler.name);
+  }
   for (const file of [...node.loaded, ...node.unread]) {
     for (const block of file.blocks)
       if (block.owner === owner) assertIntact(block.intact, owner, file.path, block.line);

@@ -19,7 +19,7 @@ const sharedOptions = [
  * the same cgroup driver its pods would not start (containerd docs/cri/config.md; nvidia-docker#1788).
  */
 export function likeRunc(handler: Handler, runc: TomlTable | undefined): Handler {
-  if (!handler.containerd.like_runc) return handler;
+  if (handler.containerd?.like_runc !== true) return handler;
   const inherited: Record<string, string | boolean | number> = {};
   const options = tableAt(runc, "options");
   for (const key of sharedOptions) {
@@ -46,6 +46,7 @@ type Entry = readonly [key: string, value: RenderValue];
 /** A handler as the lines of its `runtimes.<name>` table, and of its `options` table. */
 function entriesOf(handler: Handler): { own: Entry[]; options: Entry[] } {
   const { containerd } = handler;
+  if (containerd === undefined) return { own: [], options: [] };
   const own: Entry[] = [["runtime_type", containerd.runtime_type]];
   const set = (key: string, value: RenderValue | undefined) => {
     if (value !== undefined) own.push([key, value]);
