@@ -17,8 +17,13 @@ export type Read =
   | FileImage
   /** `dangling`: the path is a symbolic link that leads nowhere; `resolved` is where it leads. */
   | { readonly kind: "absent"; readonly path: string; readonly resolved: string; readonly dangling: boolean }
-  /** There, but not a regular file. */
-  | { readonly kind: "other"; readonly path: string; readonly what: "directory" | "special" }
+  /** There, but not a regular file. `linked`: the path's last name is a symbolic link to a folder. */
+  | {
+      readonly kind: "other";
+      readonly path: string;
+      readonly what: "directory" | "special";
+      readonly linked?: true;
+    }
   | { readonly kind: "unreadable"; readonly path: string; readonly reason: string };
 
 /**

@@ -1,6 +1,7 @@
 import { spawnSync } from "node:child_process";
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
+import { dirname } from "node:path";
 import { ShimctlError } from "../error.ts";
 
 /** A parser that takes longer hangs. */
@@ -21,7 +22,10 @@ export function complaintOf(binary: string, stage: (folder: string) => Copies): 
   const folder = mkdtempSync(`${tmpdir()}/shimctl-prove-`);
   try {
     const { files, args } = stage(folder);
-    for (const file of files) writeFileSync(file.path, file.bytes, { mode: 0o600 });
+    for (const file of files) {
+      mkdirSync(dirname(file.path), { recursive: true });
+      writeFileSync(file.path, file.bytes, { mode: 0o600 });
+    }
     const result = spawnSync(binary, [...args], {
       encoding: "utf8",
       timeout: limitMs,

@@ -129,13 +129,32 @@ function lexical(names: readonly string[]): string {
   return join(kept);
 }
 
+function isLink(outside: (path: string) => string, path: string): boolean {
+  const names = split(path);
+  const name = names.pop();
+  const parent = walk(outside, join(names));
+  if (name === undefined || name === ".." || parent.kind !== "there") return false;
+  return (
+    lstatSync(outside(`${parent.resolved === "/" ? "" : parent.resolved}/${name}`), {
+      throwIfNoEntry: false,
+    })?.isSymbolicLink() === true
+  );
+}
+
 function readFile(outside: (path: string) => string, path: string): Read {
   for (let attempt = 1; ; attempt++) {
     const place = walk(outside, path);
     if (place.kind === "refused") return { kind: "unreadable", path, reason: place.reason };
     if (place.kind === "absent")
       return { kind: "absent", path, resolved: place.resolved, dangling: place.dangling };
-    if (place.stat.isDirectory()) return { kind: "other", path, what: "directory" };
+    if (place.stat.isDirectory()) {
+      return {
+        kind: "other",
+        path,
+        what: "directory",
+        ...(isLink(outside, path) ? { linked: true as const } : {}),
+      };
+    }
     // A device or a pipe may act on being opened, so it is not.
     if (!place.stat.isFile()) return { kind: "other", path, what: "special" };
     let fd: number;

@@ -4,12 +4,9 @@ import type { HostFiles } from "../host/host.ts";
 import type { Found, Layout, Wish } from "./layout.ts";
 import { layouts } from "./registry.ts";
 
-/** Signs of an engine that this release cannot configure yet, so that it can be named instead of missed. */
-const crioSigns = ["/etc/crio", "/usr/bin/crio", "/usr/local/bin/crio"];
-
 /**
  * Finds the engine of a node.
- * Throws `unsupported-node` where there is none, where there are two, or where it is not one of ours.
+ * Throws `unsupported-node` where there is none, or where there are two and nothing says which is meant.
  * @param goVersion the Go module version that a binary was built from, read without running it
  */
 export function detect(
@@ -17,40 +14,35 @@ export function detect(
   wish: Wish,
   goVersion: (path: string) => ModuleVersion | undefined,
 ): Found {
-  if (wish.engine === "crio") throw notYet();
-  const found = layouts
-    .map((layout) => ({ layout, evidence: evidenceFor(layout, host, wish) }))
+  const named = layouts.filter((layout) => wish.engine === "auto" || layout.engine === wish.engine);
+  const found = named
+    .map((layout) => ({ layout, evidence: layout.evidence(host) }))
     .filter(({ evidence }) => evidence.length > 0);
   const [first, second] = found;
-  const crio = crioSigns.filter((path) => host.exists(path));
-  if (first === undefined) {
-    if (crio.length > 0) throw notYet();
-    throw new ShimctlError(
-      "unsupported-node",
-      `Cannot find a container engine below ${host.root}: no configuration, binary, unit or socket of containerd`,
-      {
-        hint: "pass --root when the node is mounted elsewhere, --config when its configuration is, or --engine-version when containerd is not installed yet",
-      },
-    );
-  }
-  if (second !== undefined) {
+  if (first !== undefined && second !== undefined) {
     throw new ShimctlError(
       "unsupported-node",
       `Cannot choose between two engines on this node: ${first.evidence[0]} and ${second.evidence[0]}`,
-      { hint: "pass --config" },
+      {
+        hint: `pass --engine ${first.layout.engine} or --engine ${second.layout.engine}`,
+      },
     );
   }
-  if (crio.length > 0 && wish.engine === "auto") {
+  const said = saidSo(host, wish);
+  const layout = first?.layout ?? (said.length > 0 ? named[0] : undefined);
+  if (layout === undefined) {
+    const names = named.map((each) => each.engine).join(" or ");
     throw new ShimctlError(
       "unsupported-node",
-      `Cannot choose between two engines on this node: ${first.evidence[0]} and ${crio[0]}`,
-      { hint: "pass --engine containerd" },
+      `Cannot find a container engine below ${host.root}: no configuration, binary, unit or socket of ${names}`,
+      {
+        hint: "pass --root when the node is mounted elsewhere, --config when its configuration is, or --engine and --engine-version when the engine is not installed yet",
+      },
     );
   }
-  const { layout, evidence } = first;
   return {
     layout,
-    evidence,
+    evidence: [...(first?.evidence ?? []), ...said],
     site: {
       layout: layout.name,
       rootFile: wish.config ?? layout.rootFile,
@@ -59,20 +51,12 @@ export function detect(
   };
 }
 
-function notYet(): ShimctlError {
-  return new ShimctlError(
-    "unsupported-node",
-    "Cannot configure CRI-O, as this release knows containerd only",
-    { hint: "pass --engine containerd when this node has both" },
-  );
-}
-
-function evidenceFor(layout: Layout, host: HostFiles, wish: Wish): string[] {
-  const said = [
+/** What the command line says counts where the node itself says nothing. */
+function saidSo(host: HostFiles, wish: Wish): string[] {
+  return [
     ...(wish.version === undefined ? [] : [`--engine-version ${wish.version}`]),
-    ...(wish.config !== undefined && host.exists(wish.config) ? [wish.config] : []),
+    ...(wish.config !== undefined && host.exists(wish.config) ? [`--config ${wish.config}`] : []),
   ];
-  return [...layout.evidence(host), ...said];
 }
 
 /** What Go stamped into a binary. */
@@ -89,22 +73,40 @@ function versionOf(
   wish: Wish,
   goVersion: (path: string) => ModuleVersion | undefined,
 ): EngineVersion | undefined {
-  if (wish.version !== undefined) return parseVersion(wish.version);
+  if (wish.version !== undefined) return supported(layout, parseVersion(wish.version));
   const known = layout.binaries
     .filter((path) => host.exists(path))
     .flatMap((path) => {
-      const version = fromModule(goVersion(path), path);
+      const version = fromModule(layout, goVersion(path), path);
       return version === undefined ? [] : [version];
     });
   const [first, ...others] = known;
-  if (first !== undefined && others.some((other) => other.major !== first.major)) {
+  const other = others.find((each) => each.major !== first?.major);
+  if (first !== undefined && other !== undefined) {
     throw new ShimctlError(
       "unsupported-node",
-      `Cannot tell which containerd runs on this node: ${first.source} is ${first.major}.x, ${others[0]?.source} is ${others[0]?.major}.x`,
+      `Cannot tell which engine runs on this node: ${first.source} is ${first.major}.x, ${other.source} is ${other.major}.x`,
       { hint: "pass --engine-version" },
     );
   }
-  return first;
+  return first === undefined ? undefined : supported(layout, first);
+}
+
+function supported(layout: Layout, version: EngineVersion): EngineVersion {
+  const { major, minor } = layout.oldest;
+  if (
+    version.major < major ||
+    (version.major === major && version.minor !== undefined && version.minor < minor)
+  ) {
+    throw new ShimctlError(
+      "unsupported-config",
+      `Cannot configure this release of ${layout.engine}, as those before ${major}.${minor} are not supported: ${version.major}.${version.minor ?? "x"}`,
+      {
+        hint: `upgrade ${layout.engine}`,
+      },
+    );
+  }
+  return version;
 }
 
 /** `X`, `X.Y` or `X.Y.Z`, with the suffixes that distributions add. */
@@ -114,27 +116,22 @@ export function parseVersion(text: string): EngineVersion {
   if (major === undefined || Number(major) < 1) {
     throw new ShimctlError("usage", `Cannot read --engine-version, which must look like 1.7.24: ${text}`);
   }
-  const version = {
+  return {
     major: Number(major),
     ...(minor === undefined ? {} : { minor: Number(minor) }),
     ...(patch === undefined ? {} : { patch: Number(patch) }),
     source: "--engine-version",
   };
-  if (version.major === 1 && version.minor !== undefined && version.minor < 6) {
-    throw new ShimctlError(
-      "unsupported-config",
-      `Cannot configure containerd ${text}, as releases before 1.6 are not supported`,
-      { hint: "upgrade containerd" },
-    );
-  }
-  return version;
 }
 
-/** Most builds are made from a checkout, and then only the module's path tells 1.x from 2.x. */
-function fromModule(module: ModuleVersion | undefined, path: string): EngineVersion | undefined {
-  if (module === undefined) return undefined;
-  const match = /^github\.com\/containerd\/containerd(?:\/v(\d+))?\/cmd\/containerd$/.exec(module.path);
-  if (match === null) return undefined;
-  const exact = /^v\d+\.\d+\.\d+/.test(module.version) ? parseVersion(module.version) : undefined;
-  return exact === undefined ? { major: Number(match[1] ?? 1), source: path } : { ...exact, source: path };
+/** Most builds are made from a checkout, and then only the module's path tells the major version. */
+function fromModule(
+  layout: Layout,
+  module: ModuleVersion | undefined,
+  path: string,
+): EngineVersion | undefined {
+  const match = module === undefined ? null : layout.module.exec(module.path);
+  if (module === undefined || match === null) return undefined;
+  if (/^v\d+\.\d+\.\d+/.test(module.version)) return { ...parseVersion(module.version), source: path };
+  return { major: Number(match[1] ?? 1), source: path };
 }

@@ -19,6 +19,10 @@ export interface Layout {
   readonly socket: string;
   /** Where the engine's binary may be, first match wins. */
   readonly binaries: readonly string[];
+  /** The Go package of the binary; a group, where it has one, is the engine's major version. */
+  readonly module: RegExp;
+  /** Releases before this one are refused. */
+  readonly oldest: { readonly major: number; readonly minor: number };
 }
 
 export interface Found {

@@ -21,4 +21,6 @@ export const vanilla: Layout = {
   unit: "containerd.service",
   socket: "/run/containerd/containerd.sock",
   binaries,
+  module: /^github\.com\/containerd\/containerd(?:\/v(\d+))?\/cmd\/containerd$/,
+  oldest: { major: 1, minor: 6 },
 };

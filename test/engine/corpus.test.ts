@@ -1,7 +1,7 @@
 import { afterAll, describe, expect, test } from "bun:test";
 import { existsSync, readdirSync } from "node:fs";
 import { type Engine, engines } from "../../build/engines.ts";
-import { isTable, tableAt } from "../../src/engine/containerd/schema.ts";
+import { isTable, tableAt } from "../../src/engine/tables.ts";
 import { Node } from "../support/node.ts";
 import { corpus, corpusFile, dump, jailProblem, normalise, placeMissingImports } from "./harness.ts";
 

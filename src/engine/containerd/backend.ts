@@ -14,13 +14,15 @@ import type {
   Site,
   Snapshot,
 } from "../backend.ts";
+import { assertIntact, definedByOthers, definedByOwner, undefinedFor, writtenByNewer } from "../ownership.ts";
+import { isTable, tableAt } from "../tables.ts";
 import { builtinBody } from "./builtin.ts";
 import { check } from "./check.ts";
 import { globMatcher, hasMeta } from "./glob.ts";
 import { assertExtensible, editFor, type Goal } from "./goal.ts";
 import { bodyTable, type Loaded, sharedOwner, textOf, walk } from "./load.ts";
 import { needs } from "./needs.ts";
-import { builtinHandler, criV2, criV3, mergesTables, runtimesAt, tableAt } from "./schema.ts";
+import { builtinHandler, criV2, criV3, mergesTables, runtimesAt } from "./schema.ts";
 import { stage } from "./stage.ts";
 import { blockBody, fromTable, likeRunc, namesIn } from "./table.ts";
 import {
@@ -139,47 +141,16 @@ function handlersIn(node: Understood, owner: string): Handler[] {
     file.blocks
       .filter((block) => block.owner === owner)
       .flatMap((block) => {
-        assertIntact(block.intact, owner, file.path, block.line);
+        assertIntact(block, file.path);
         const table = parseToml(block.body, file.path);
         return ids.flatMap((id) =>
-          Object.keys(runtimesAt(table, id) ?? {}).map((name) =>
-            readHandler(name, tableAt(runtimesAt(table, id), name), owner, file.path, block.line),
-          ),
+          Object.entries(runtimesAt(table, id) ?? {}).map(([name, entry]) => {
+            const handler = isTable(entry) ? fromTable(name, entry) : undefined;
+            if (handler === undefined) throw writtenByNewer(name, block, file.path);
+            return handler;
+          }),
         );
       }),
-  );
-}
-
-function readHandler(
-  name: string,
-  table: TomlTable | undefined,
-  owner: string,
-  path: string,
-  line: number,
-): Handler {
-  const handler = table === undefined ? undefined : fromTable(name, table);
-  if (handler !== undefined) return handler;
-  throw new ShimctlError(
-    "unsupported-config",
-    `Cannot understand the block of owner '${owner}', as a newer shimctl seems to have written handler '${name}'`,
-    {
-      path,
-      line,
-      hint: "run the newer release",
-    },
-  );
-}
-
-function assertIntact(intact: boolean, owner: string, path: string, line: number): void {
-  if (intact) return;
-  throw new ShimctlError(
-    "conflict",
-    `Cannot change the block of owner '${owner}', as somebody edited inside it`,
-    {
-      path,
-      line,
-      hint: "move those lines out of the block and undo the edit, or delete the whole block with its two marker lines; then run the same command again",
-    },
   );
 }
 
@@ -188,51 +159,33 @@ function plan(node: Understood, owner: string, desired: readonly Handler[]): Fil
   const handlers = desired
     .map((handler) => likeRunc(handler, runc))
     .sort((a, b) => (a.name < b.name ? -1 : 1));
-  for (const handler of handlers) {
-    if (handler.containerd === undefined) {
-      throw new ShimctlError(
-        "usage",
-        `Cannot install handler '${handler.name}', as it is not defined for containerd`,
-        {
-          hint: `give it a [handlers.${handler.name}.containerd] table in a handler file`,
-        },
-      );
-    }
-    assertFree(node, owner, handler.name);
+  for (const { name, containerd: part } of handlers) {
+    if (part === undefined) throw undefinedFor("containerd", "containerd", name);
+    assertFree(node, owner, name);
   }
   for (const file of [...node.loaded, ...node.unread]) {
-    for (const block of file.blocks)
-      if (block.owner === owner) assertIntact(block.intact, owner, file.path, block.line);
+    for (const block of file.blocks) if (block.owner === owner) assertIntact(block, file.path);
   }
   return mergesTables(node.version) ? planDropIn(node, owner, handlers) : planWinner(node, owner, handlers);
 }
 
-/** A handler that the administrator, another tool or another owner defines is theirs. */
 function assertFree(node: Understood, owner: string, name: string): void {
   for (const file of node.loaded) {
-    if (tableAt(runtimesAt(file.bareTable, node.id), name) !== undefined) {
-      const line = lineOf(file.text, ["plugins", node.id, "containerd", "runtimes", name]);
-      throw new ShimctlError("conflict", `Cannot define handler '${name}', as this file defines it already`, {
-        path: file.path,
-        ...(line === undefined ? {} : { line }),
-        hint: `leave '${name}' out of the command, or remove that definition first`,
-      });
-    }
+    if (tableAt(runtimesAt(file.bareTable, node.id), name) === undefined) continue;
+    throw definedByOthers(
+      name,
+      file.path,
+      lineOf(file.text, ["plugins", node.id, "containerd", "runtimes", name]),
+    );
   }
   for (const file of [...node.loaded, ...node.unread]) {
-    for (const block of file.blocks) {
-      if (block.owner === owner || block.owner === sharedOwner) continue;
-      if (!namesIn(bodyTable(block.body, file.path), ids).includes(name)) continue;
-      throw new ShimctlError(
-        "conflict",
-        `Cannot define handler '${name}', as owner '${block.owner}' has installed it`,
-        {
-          path: file.path,
-          line: block.line,
-          hint: `use --owner ${block.owner}, or uninstall it there first`,
-        },
-      );
-    }
+    const taken = file.blocks.find(
+      (block) =>
+        block.owner !== owner &&
+        block.owner !== sharedOwner &&
+        namesIn(bodyTable(block.body, file.path), ids).includes(name),
+    );
+    if (taken !== undefined) throw definedByOwner(name, taken, file.path);
   }
 }
 

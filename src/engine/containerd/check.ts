@@ -1,9 +1,10 @@
 import { runcType } from "../../handler/resolve.ts";
 import { lineOf } from "../../toml/scan.ts";
 import type { HostFacts, Problem } from "../backend.ts";
+import { tableAt } from "../tables.ts";
 import { bodyTable, sharedOwner } from "./load.ts";
 import { builtinSnapshotters, ioTypes, isPlaceholder, RuntimeTable } from "./rules.ts";
-import { builtinHandler, criImages, criV2, criV3, mergesTables, runtimesAt, tableAt } from "./schema.ts";
+import { builtinHandler, criImages, criV2, criV3, mergesTables, runtimesAt } from "./schema.ts";
 import { namesIn } from "./table.ts";
 import { defaultHandler, type Understood } from "./understand.ts";
 

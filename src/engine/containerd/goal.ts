@@ -16,8 +16,8 @@ import { parseToml, type TomlTable } from "../../toml/parse.ts";
 import { proveEdit, withPath } from "../../toml/prove.ts";
 import { renderString } from "../../toml/render.ts";
 import type { FileEdit } from "../backend.ts";
+import { mergeTables } from "../tables.ts";
 import { bare, sharedOwner, withoutDoubled } from "./load.ts";
-import { mergeTables } from "./schema.ts";
 
 /**
  * What one file shall hold of ours: one owner's block, and the pieces that belong to no owner. A goal is

@@ -1,5 +1,6 @@
 import type { TomlTable } from "../../toml/parse.ts";
 import type { EngineVersion } from "../backend.ts";
+import { tableAt } from "../tables.ts";
 
 /** The CRI plugin's id up to containerd 1.7 and in version 2 files of 2.x. */
 export const criV2 = "io.containerd.grpc.v1.cri";
@@ -23,31 +24,7 @@ export function mergesTables(version: EngineVersion): boolean {
   return version.major >= 2;
 }
 
-export function isTable(value: unknown): value is TomlTable {
-  return typeof value === "object" && value !== null && !Array.isArray(value) && !(value instanceof Date);
-}
-
-/** The table behind a path, or `undefined` when there is none. */
-export function tableAt(table: TomlTable | undefined, ...path: readonly string[]): TomlTable | undefined {
-  let here: unknown = table;
-  for (const part of path) {
-    if (!isTable(here)) return undefined;
-    here = here[part];
-  }
-  return isTable(here) ? here : undefined;
-}
-
 /** The `runtimes` table of one plugin id. */
 export function runtimesAt(table: TomlTable | undefined, id: string): TomlTable | undefined {
   return tableAt(table, "plugins", id, "containerd", "runtimes");
-}
-
-/** containerd 2.x merges tables deeply; every other value of a later file replaces that of an earlier one. */
-export function mergeTables(base: TomlTable, later: TomlTable): TomlTable {
-  const merged: TomlTable = Object.assign(Object.create(null), base);
-  for (const [key, value] of Object.entries(later)) {
-    const before = merged[key];
-    merged[key] = isTable(before) && isTable(value) ? mergeTables(before, value) : value;
-  }
-  return merged;
 }

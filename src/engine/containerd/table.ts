@@ -2,7 +2,8 @@ import type { Handler } from "../../handler/model.ts";
 import { Handler as HandlerModel } from "../../handler/model.ts";
 import type { TomlTable } from "../../toml/parse.ts";
 import { type RenderValue, renderTable } from "../../toml/render.ts";
-import { criImages, criV2, isTable, runtimesAt, tableAt } from "./schema.ts";
+import { isTable, tableAt } from "../tables.ts";
+import { criImages, criV2, runtimesAt } from "./schema.ts";
 
 /** runc's options that every runc-like handler of a node shares; BinaryName and Root are its own. */
 const sharedOptions = [

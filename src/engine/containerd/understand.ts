@@ -1,9 +1,10 @@
 import { ShimctlError } from "../../error.ts";
 import type { TomlTable } from "../../toml/parse.ts";
 import type { EngineVersion, Site, Snapshot } from "../backend.ts";
+import { mergeTables, tableAt } from "../tables.ts";
 import { hasMeta } from "./glob.ts";
 import { type Loaded, loadFile, textOf, walk } from "./load.ts";
-import { builtinHandler, criV2, criV3, mergesTables, mergeTables, runtimesAt, tableAt } from "./schema.ts";
+import { builtinHandler, criV2, criV3, mergesTables, runtimesAt } from "./schema.ts";
 import { refuseUnsupported, rootSchema, versionFor } from "./version.ts";
 
 export function dropInFolder(site: Site): string {

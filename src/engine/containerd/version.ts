@@ -3,9 +3,10 @@ import { withoutShared } from "../../toml/edit.ts";
 import { parseToml, type TomlTable } from "../../toml/parse.ts";
 import { lineOf } from "../../toml/scan.ts";
 import type { EngineVersion, Site } from "../backend.ts";
+import { isTable, tableAt } from "../tables.ts";
 import { type Loaded, stringList } from "./load.ts";
 import { casedKeys } from "./rules.ts";
-import { criImages, criV2, criV3, isTable, mergesTables, newestSchema, tableAt } from "./schema.ts";
+import { criImages, criV2, criV3, mergesTables, newestSchema } from "./schema.ts";
 
 /** The engine's version: what the layout found, else what the file itself proves. */
 export function versionFor(site: Site, rootText: string | undefined): EngineVersion {

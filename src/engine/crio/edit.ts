@@ -1,0 +1,52 @@
+import { decodeToml, encodeToml } from "../../toml/decode.ts";
+import { findBlocks, removeBlock, setBlock } from "../../toml/edit.ts";
+import { parseToml, type TomlTable } from "../../toml/parse.ts";
+import { proveEdit, withoutOurs } from "../../toml/prove.ts";
+import type { FileEdit } from "../backend.ts";
+import { mergeTables } from "../tables.ts";
+
+export interface Place {
+  readonly path: string;
+  readonly owner: string;
+  /** CRI-O reads every file of its drop-in folder, whatever its name: nothing of ours may stand there. */
+  readonly tempDir: string;
+}
+
+/** The edit that gives a drop-in exactly this block, proved; `undefined` when the bytes are right already. */
+export function editFor(
+  place: Place,
+  block: string | undefined,
+  before: Uint8Array | null,
+): FileEdit | undefined {
+  const { path, owner, tempDir } = place;
+  const text = (bytes: Uint8Array | null) => (bytes === null ? "" : decodeToml(bytes, path));
+  const edit = (base: Uint8Array | null): Uint8Array | null => {
+    const old = text(base);
+    const after =
+      block === undefined
+        ? removeBlock(old, owner, { path })
+        : setBlock(old, { owner, body: block }, { path });
+    prove(path, old, after);
+    return after === "" ? null : encodeToml(after);
+  };
+  const bare = (bytes: Uint8Array | null) =>
+    bytes === null ? null : encodeToml(removeBlock(text(bytes), owner, { path, force: true }));
+  const after = edit(before);
+  if (text(before) === text(after) && (before === null) === (after === null)) return undefined;
+  return { path, before, after, edit, bare, tempDir, mode: 0o644 };
+}
+
+function prove(path: string, before: string, after: string): void {
+  const bare = withoutOurs(before);
+  const expected = findBlocks(after, path).reduce<TomlTable>(
+    (all, block) => mergeTables(all, parseToml(block.body, path)),
+    parseToml(bare, path),
+  );
+  proveEdit({
+    path,
+    before,
+    after,
+    expected,
+    ...(bare === before ? { inverse: (result: string) => withoutOurs(result) } : {}),
+  });
+}
