@@ -29,13 +29,13 @@ export const OptionValue = z.union([z.string(), z.boolean(), z.int(), z.array(z.
 
 /** What only containerd knows of a handler: config-semantics.md section 2. */
 export const ContainerdPart = z.strictObject({
-  /** `io.containerd.NAME.vN`, or the absolute path of a shim. */
+  /** `io.containerd.NAME.vN` (any dotted name: `aws.firecracker`), or the absolute path of a shim. */
   runtime_type: z
     .string()
     .check(
       z.regex(
         /^(\/[^\0\n]+|[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)+)$/,
-        "must be io.containerd.NAME.vN or an absolute path",
+        "must be a dotted name such as io.containerd.NAME.vN, or an absolute path",
       ),
     ),
   runtime_path: z.optional(HostPath),

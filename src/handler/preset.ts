@@ -11,7 +11,8 @@ export interface PathChoice {
 
 /**
  * Makes a handler of a known runtime. Pure data: what has to be found on the machine is a list of
- * candidates. `{prefix}` stands for `--prefix`, or for `prefix` when that is not given.
+ * candidates. `{prefix}` stands for `--prefix`, or for `prefix` when that is not given; candidates without it
+ * are places of distributions, which do not count once `--prefix` is given.
  */
 export interface Preset {
   readonly name: string;
@@ -29,10 +30,14 @@ export interface Preset {
     readonly paths?: Readonly<Record<string, PathChoice>>;
   };
   /** Absent where the runtime is not documented for CRI-O. */
-  readonly crio?: Omit<CrioPart, "runtime_type" | "like_default" | "runtime_path" | "runtime_config_path"> & {
+  readonly crio?: Omit<
+    CrioPart,
+    "runtime_type" | "like_default" | "runtime_path" | "runtime_config_path" | "platform_runtime_paths"
+  > & {
     readonly runtime_type?: CrioPart["runtime_type"];
     readonly like_default?: boolean;
     readonly runtime_path: Candidates;
     readonly runtime_config_path?: Candidates;
+    readonly platform_runtime_paths?: Readonly<Record<string, Candidates>>;
   };
 }

@@ -1,5 +1,5 @@
 import type { ContainerdPart, CrioPart, Handler } from "./model.ts";
-import type { Candidates, Preset } from "./preset.ts";
+import type { Candidates, PathChoice, Preset } from "./preset.ts";
 
 export interface ResolveFacts {
   /** `--prefix`: where the runtime was put, instead of the preset's own place. */
@@ -14,8 +14,8 @@ export interface ResolveFacts {
  * the host, else the first, which the engine's needs then report as missing.
  */
 export function resolvePreset(preset: Preset, name: string, facts: ResolveFacts): Handler {
-  const pick = (candidates: Candidates): string => {
-    const all = places(candidates, preset, facts.prefix);
+  const pick: Pick = (what, candidates) => {
+    const all = places(what, candidates, preset, facts.prefix);
     return all.find(facts.exists) ?? all[0] ?? candidates[0];
   };
   const snapshotter = facts.snapshotter ?? preset.handler.snapshotter;
@@ -31,7 +31,7 @@ export function resolvePreset(preset: Preset, name: string, facts: ResolveFacts)
   };
 }
 
-type Pick = (candidates: Candidates) => string;
+type Pick = (what: PathChoice["what"], candidates: Candidates) => string;
 
 function containerdPart(
   part: NonNullable<Preset["containerd"]>,
@@ -39,34 +39,53 @@ function containerdPart(
   facts: ResolveFacts,
 ): ContainerdPart {
   const options: Record<string, string | boolean> = { ...part.options };
-  for (const [key, path] of Object.entries(part.paths ?? {})) options[key] = pick(path.candidates);
+  for (const [key, path] of Object.entries(part.paths ?? {})) options[key] = pick(path.what, path.candidates);
   return {
     runtime_type: part.runtime_type,
     ...(part.runtime_path === undefined
       ? shimUnderPrefix(part.runtime_type, facts)
-      : { runtime_path: pick(part.runtime_path) }),
+      : { runtime_path: pick("binary", part.runtime_path) }),
     options,
     like_runc: part.like_runc ?? false,
   };
 }
 
 function crioPart(part: NonNullable<Preset["crio"]>, pick: Pick): CrioPart {
-  const { runtime_path, runtime_config_path, ...rest } = part;
+  const { runtime_path, runtime_config_path, platform_runtime_paths, ...rest } = part;
   return {
     like_default: false,
     runtime_type: "oci",
     ...rest,
-    runtime_path: pick(runtime_path),
-    ...(runtime_config_path === undefined ? {} : { runtime_config_path: pick(runtime_config_path) }),
+    runtime_path: pick("binary", runtime_path),
+    ...(runtime_config_path === undefined
+      ? {}
+      : { runtime_config_path: pick("configuration", runtime_config_path) }),
+    ...(platform_runtime_paths === undefined
+      ? {}
+      : {
+          platform_runtime_paths: Object.fromEntries(
+            Object.entries(platform_runtime_paths).map(([platform, paths]) => [
+              platform,
+              pick("binary", paths),
+            ]),
+          ),
+        }),
   };
 }
 
-function places(candidates: Candidates, preset: Preset, prefix: string | undefined): string[] {
-  if (candidates.some((path) => path.includes("{prefix}"))) {
+function places(
+  what: PathChoice["what"],
+  candidates: Candidates,
+  preset: Preset,
+  prefix: string | undefined,
+): string[] {
+  const movable = candidates.filter((path) => path.includes("{prefix}"));
+  if (movable.length > 0) {
     const place = prefix ?? preset.prefix ?? "";
-    return candidates.map((path) => path.replace("{prefix}", place));
+    return (prefix === undefined ? candidates : movable).map((path) => path.replace("{prefix}", place));
   }
-  if (prefix === undefined) return [...candidates];
+  // A configuration that is not the runtime's own, such as one in /etc, stays where it is.
+  if (prefix === undefined || what === "configuration") return [...candidates];
   const file = candidates[0].slice(candidates[0].lastIndexOf("/") + 1);
   return [`${prefix}/bin/${file}`, `${prefix}/${file}`];
 }

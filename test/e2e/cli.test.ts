@@ -97,7 +97,7 @@ describe("install and uninstall", () => {
 
   test("a handler whose binary is not on the host is refused, and accepted with --allow-missing", async () => {
     using node = new Node("2.1.9", config);
-    const refused = await node.run(["install", "youki", "kata-qemu-snp"]);
+    const refused = await node.run(["install", "no-such-preset", "kata-qemu-snp"]);
     expect(refused.code).toBe(2);
     const missing = await node.run(["install", "kata-qemu-snp", "--json"]);
     expect([missing.code, (missing.json()["error"] as { code: string }).code]).toEqual([

@@ -1,7 +1,8 @@
-import type { Preset } from "../preset.ts";
+import type { Candidates, Preset } from "../preset.ts";
 
-const source =
-  "kata-containers 4.1.0: tools/packaging/kata-deploy (containerd.rs, utils/system.rs, values.yaml)";
+const deploy = "tools/packaging/kata-deploy";
+const source = `kata-containers/kata-containers 4.1.0: ${deploy}/binary/src/runtime/containerd.rs, ${deploy}/binary/src/runtime/crio.rs, ${deploy}/binary/src/utils/system.rs`;
+const debugSource = `${source}, ${deploy}/binary/src/config.rs (synthesize_variant_runtimes)`;
 
 /** Go shims; `fc` needs a block device snapshotter. */
 const go = [
@@ -37,34 +38,141 @@ const rust = [
   "qemu-tdx-runtime-rs",
 ] as const;
 
+export type KataShim = (typeof go)[number] | (typeof rust)[number];
+
+/**
+ * The shims that kata-deploy installs when nobody chooses, by architecture:
+ * tools/packaging/kata-deploy/binary/src/config.rs (get_default_shims_for_arch).
+ */
+export const kataDefaultShims: Readonly<
+  Record<"x86_64" | "aarch64" | "s390x" | "ppc64le", readonly KataShim[]>
+> = {
+  x86_64: [
+    "clh",
+    "clh-runtime-rs",
+    "dragonball",
+    "fc",
+    "qemu",
+    "qemu-coco-dev",
+    "qemu-coco-dev-runtime-rs",
+    "qemu-runtime-rs",
+    "qemu-nvidia-cpu",
+    "qemu-nvidia-cpu-runtime-rs",
+    "qemu-nvidia-gpu",
+    "qemu-nvidia-gpu-runtime-rs",
+    "qemu-nvidia-gpu-snp",
+    "qemu-nvidia-gpu-snp-runtime-rs",
+    "qemu-nvidia-gpu-tdx",
+    "qemu-nvidia-gpu-tdx-runtime-rs",
+    "qemu-snp",
+    "qemu-snp-runtime-rs",
+    "qemu-tdx",
+    "qemu-tdx-runtime-rs",
+  ],
+  aarch64: [
+    "clh",
+    "clh-runtime-rs",
+    "dragonball",
+    "fc",
+    "qemu",
+    "qemu-coco-dev-runtime-rs",
+    "qemu-runtime-rs",
+    "qemu-nvidia-cpu",
+    "qemu-nvidia-cpu-runtime-rs",
+    "qemu-nvidia-gpu",
+  ],
+  s390x: [
+    "qemu",
+    "qemu-runtime-rs",
+    "qemu-se",
+    "qemu-se-runtime-rs",
+    "qemu-coco-dev",
+    "qemu-coco-dev-runtime-rs",
+  ],
+  ppc64le: ["qemu", "qemu-runtime-rs"],
+};
+
+/**
+ * Shims whose guest pulls the images itself under CRI-O: `crio.guestPull` in kata-deploy's chart
+ * (try-kata-tee, try-kata-nvidia-gpu and try-kata-remote.values.yaml). Under containerd the chart gives them the
+ * snapshotter `nydus-for-kata-tee`, a daemon that kata-deploy brings and names: that is for `--snapshotter`.
+ */
+const guestPull: ReadonlySet<KataShim> = new Set([
+  "qemu-coco-dev",
+  "qemu-coco-dev-runtime-rs",
+  "qemu-nvidia-gpu-snp",
+  "qemu-nvidia-gpu-snp-runtime-rs",
+  "qemu-nvidia-gpu-tdx",
+  "qemu-nvidia-gpu-tdx-runtime-rs",
+  "qemu-se",
+  "qemu-se-runtime-rs",
+  "qemu-snp",
+  "qemu-snp-runtime-rs",
+  "qemu-tdx",
+  "qemu-tdx-runtime-rs",
+  "remote",
+]);
+
+const defaults = "{prefix}/share/defaults/kata-containers";
+
 const annotations = {
   pod_annotations: ["io.katacontainers.*"],
   container_annotations: ["io.kubernetes.container.terminationMessage*"],
   privileged_without_host_devices: true,
 };
 
-function shim(name: string, folder: string, defaults: string): Preset {
+/** Both engines run the same shim with the same configuration. */
+function engines(
+  runtimeType: string,
+  binary: Candidates,
+  configuration: Candidates,
+): Required<Pick<Preset, "containerd" | "crio">> {
   return {
-    name: `kata-${name}`,
-    summary: `Kata Containers, ${name}`,
-    source,
-    prefix: "/opt/kata",
-    handler: { ...annotations, ...(name === "fc" ? { snapshotter: "devmapper" } : {}) },
     containerd: {
-      runtime_type: `io.containerd.kata-${name}.v2`,
-      runtime_path: [`{prefix}/${folder}/containerd-shim-kata-v2`],
-      paths: {
-        ConfigPath: {
-          what: "configuration",
-          // kata-deploy gives each shim a folder; the release archive keeps them side by side.
-          candidates: [
-            `{prefix}/share/defaults/kata-containers${defaults}/runtimes/${name}/configuration-${name}.toml`,
-            `{prefix}/share/defaults/kata-containers${defaults}/configuration-${name}.toml`,
-          ],
-        },
-      },
+      runtime_type: runtimeType,
+      runtime_path: binary,
+      paths: { ConfigPath: { what: "configuration", candidates: configuration } },
+    },
+    crio: {
+      runtime_path: binary,
+      runtime_type: "vm",
+      runtime_root: "/run/vc",
+      runtime_config_path: configuration,
     },
   };
+}
+
+function shim(name: KataShim, folder: string, configurations: string): readonly Preset[] {
+  const binary: Candidates = [`{prefix}/${folder}/containerd-shim-kata-v2`];
+  const handler = { ...annotations, ...(name === "fc" ? { snapshotter: "devmapper" } : {}) };
+  const variant = (
+    handlerName: string,
+    summary: string,
+    origin: string,
+    configuration: Candidates,
+  ): Preset => {
+    const { containerd, crio } = engines(`io.containerd.${handlerName}.v2`, binary, configuration);
+    return {
+      name: handlerName,
+      summary,
+      source: origin,
+      prefix: "/opt/kata",
+      handler,
+      containerd,
+      crio: { ...crio, ...(guestPull.has(name) ? { runtime_pull_image: true } : {}) },
+    };
+  };
+  return [
+    variant(`kata-${name}`, `Kata Containers, ${name}`, source, [
+      // kata-deploy gives each shim a folder; the release archive keeps them side by side.
+      `${configurations}/runtimes/${name}/configuration-${name}.toml`,
+      `${configurations}/configuration-${name}.toml`,
+    ]),
+    // With DEBUG, kata-deploy adds a custom runtime per shim; those of the Rust runtime stand in the same folder.
+    variant(`kata-${name}-debug`, `Kata Containers, ${name}, with guest debugging`, debugSource, [
+      `${defaults}/custom-runtimes/kata-${name}-debug/configuration-${name}.toml`,
+    ]),
+  ];
 }
 
 /** `kata` is the runtime as its own documentation sets it up; `kata-SHIM` is as kata-deploy does. */
@@ -72,23 +180,20 @@ export const kata: readonly Preset[] = [
   {
     name: "kata",
     summary: "Kata Containers with its default configuration",
-    source: "kata-containers 4.1.0: docs/how-to/containerd-kata.md",
+    source:
+      "kata-containers/kata-containers 4.1.0: docs/how-to/containerd-kata.md, docs/how-to/how-to-use-k8s-with-crio-and-kata.md",
     prefix: "/opt/kata",
     handler: {
       ...annotations,
       container_annotations: ["io.katacontainers.*"],
     },
-    containerd: {
-      runtime_type: "io.containerd.kata.v2",
-      runtime_path: ["{prefix}/bin/containerd-shim-kata-v2"],
-      paths: {
-        ConfigPath: {
-          what: "configuration",
-          candidates: ["{prefix}/share/defaults/kata-containers/configuration.toml"],
-        },
-      },
-    },
+    ...engines(
+      "io.containerd.kata.v2",
+      // Distributions install under /usr.
+      ["{prefix}/bin/containerd-shim-kata-v2", "/usr/bin/containerd-shim-kata-v2"],
+      [`${defaults}/configuration.toml`, "/usr/share/defaults/kata-containers/configuration.toml"],
+    ),
   },
-  ...go.map((name) => shim(name, "bin", "")),
-  ...rust.map((name) => shim(name, "runtime-rs/bin", "/runtime-rs")),
+  ...go.flatMap((name) => shim(name, "bin", defaults)),
+  ...rust.flatMap((name) => shim(name, "runtime-rs/bin", `${defaults}/runtime-rs`)),
 ];
