@@ -62,10 +62,48 @@ export const defaultConfigPath = "/etc/containerd/config.toml";
  * On 1.x a file that does not exist is rc 1, though the daemon would start without it.
  */
 export function dump(engine: Engine, root: string, configPath = defaultConfigPath): Output {
+  return runInJail(
+    programsOf(engine),
+    root,
+    `/engine/bin/containerd --config ${quote(configPath)} config dump`,
+  );
+}
+
+/** What a jail has besides this machine's programs and the sandbox. */
+export interface Programs {
+  /** The folder of the engine's own programs: `/engine/bin` in the jail, and first in PATH. */
+  readonly bin: string;
+  /** The folder of its runc, where that is another one. */
+  readonly runc?: string;
+  /** A tree (`usr/…`) to lay over the machine's. */
+  readonly libraries?: string;
+}
+
+function programsOf(engine: Engine): Programs {
+  const bin = dirname(engine.containerd);
+  return {
+    bin,
+    ...(engine.runc === undefined || dirname(engine.runc) === bin ? {} : { runc: dirname(engine.runc) }),
+    ...(engine.libraries === undefined ? {} : { libraries: engine.libraries }),
+  };
+}
+
+/**
+ * Runs a line of shell in a jail of its own, in which nothing can be written. It has a /proc only on request,
+ * as some machines do not let a user namespace mount one.
+ */
+export function runInJail(
+  programs: Programs,
+  root: string,
+  command: string,
+  options: { readonly proc?: boolean } = {},
+): Output {
   return onMountPoint((jail) => {
+    const proc = quote(join(jail, "proc"));
     const script = [
-      ...buildJail(engine, root, jail, "read-only"),
-      `exec chroot ${quote(jail)} /engine/bin/containerd --config ${quote(configPath)} config dump`,
+      ...buildJail(programs, root, jail, "read-only"),
+      ...(options.proc === true ? [`mkdir ${proc}`, `mount -t proc -o ro proc ${proc}`] : []),
+      `exec chroot ${quote(jail)} ${command}`,
     ];
     return run(["unshare", ...unshareFlags(), "--kill-child", "sh", "-euc", script.join("\n")], 20_000);
   });
@@ -147,11 +185,11 @@ export function jailProblem(): string | undefined {
   }
 }
 
-/** Why a daemon cannot be run here, or undefined: it needs root, for its snapshotters and cgroups. */
+/** Why a daemon cannot be run here, or undefined: it needs root, for its storage and cgroups. */
 export function daemonProblem(): string | undefined {
   const problem = jailProblem();
   if (problem !== undefined) return problem;
-  return unshareFlags().includes("--map-root-user") ? "a containerd daemon needs root" : undefined;
+  return unshareFlags().includes("--map-root-user") ? "a daemon needs root" : undefined;
 }
 
 /**
@@ -165,31 +203,84 @@ export async function startDaemon(
   root: string,
   configPath = defaultConfigPath,
 ): Promise<Daemon> {
-  const problem = daemonProblem();
-  if (problem !== undefined) throw new Error(`cannot start containerd ${engine.version}: ${problem}`);
   const { dataFolder, address } = whereItLives(engine, root, configPath);
+  const explicit = configPath === defaultConfigPath ? "" : `--config ${quote(configPath)}`;
+  const ctrIn = (jailed: Jailed, ...args: string[]): Output =>
+    jailed.run("/engine/bin/ctr", "--address", address, ...args);
+  const jailed = await startInJail(programsOf(engine), root, {
+    name: "containerd",
+    version: engine.version,
+    inside: [
+      // The data folder may be reached by an absolute symbolic link, so it is made inside the jail only.
+      `mkdir -p ${quote(dataFolder)}`,
+      `mount -t tmpfs tmpfs ${quote(dataFolder)}`,
+      `exec env -i PATH=${jailPath} HOME=/root /engine/bin/containerd ${explicit}`,
+    ],
+    isUp: (it) => existsSync(it.reach(address)) && ctrIn(it, "version").rc === 0,
+  });
+  const plugins = (): Plugin[] => {
+    const { rc, stdout, stderr } = ctrIn(jailed, "plugins", "ls");
+    if (rc !== 0) throw new Error(`ctr plugins ls ended with ${rc}: ${stderr.trim()}`);
+    return stdout.split("\n").slice(1).flatMap(readPlugin);
+  };
+  return {
+    pid: jailed.pid,
+    socket: jailed.reach(address),
+    ctr: (...args) => ctrIn(jailed, ...args),
+    plugins,
+    criLoaded: () => criIsLoaded(plugins(), engine.version),
+    log: jailed.log,
+    stop: jailed.stop,
+  };
+}
+
+/** A daemon in its jail, whichever it is. */
+export interface Jailed {
+  /** The process id on this machine, 0 before there is one; the namespaces live exactly as long as it does. */
+  readonly pid: number;
+  /** A path in the jail as this machine reaches it, through /proc. */
+  reach(path: string): string;
+  /** Runs a program in the jail. */
+  run(...argv: string[]): Output;
+  /** Everything the daemon has said so far; still there after `stop`. */
+  log(): string;
+  /** Kills it with all that it started, and waits until they are gone. Harmless when repeated. */
+  stop(): Promise<void>;
+}
+
+/** How one kind of daemon starts: the last line of `inside` replaces the shell, and runs in the jail. */
+export interface Start {
+  readonly name: string;
+  readonly version: string;
+  readonly inside: readonly string[];
+  isUp(jailed: Jailed): boolean;
+}
+
+/**
+ * Starts a daemon on the node whose root is `root`. What it writes, anywhere, is in memory.
+ * Throws with the daemon's last words when it gives up, or is not up within 20 s.
+ */
+export async function startInJail(programs: Programs, root: string, start: Start): Promise<Jailed> {
+  const problem = daemonProblem();
+  if (problem !== undefined) throw new Error(`cannot start ${start.name} ${start.version}: ${problem}`);
   const folder = mkdtempSync(join(tmpdir(), "shimctl-daemon-"));
   const jail = join(folder, "jail");
   const logPath = join(folder, "log");
   const pidPath = join(folder, "pid");
   mkdirSync(jail);
 
-  const explicit = configPath === defaultConfigPath ? "" : `--config ${quote(configPath)}`;
-  // The data folder may be reached by an absolute symbolic link, so it is made inside the jail only.
   const inside = [
     "ip link set lo up",
     // A node has a default route: CRI looks for one where stream_server_address is empty (minikube's file).
     "ip address add 192.0.2.1/24 dev lo",
     "ip route add default dev lo",
-    `mkdir -p ${quote(dataFolder)}`,
-    `mount -t tmpfs tmpfs ${quote(dataFolder)}`,
-    `exec env -i PATH=${jailPath} HOME=/root /engine/bin/containerd ${explicit}`,
+    ...start.inside,
   ];
   const script = [
     // /proc is still the machine's here, so this is the number that the machine knows this process by.
     "read -r pid _ </proc/self/stat",
     `echo "$pid" >${quote(pidPath)}`,
-    ...buildJail(engine, root, jail, "scratch"),
+    ...buildJail(programs, root, jail, "scratch"),
     `mount -t proc proc ${quote(join(jail, "proc"))}`,
     `mount --rbind /dev ${quote(join(jail, "dev"))}`,
     `mount --rbind /sys ${quote(join(jail, "sys"))}`,
@@ -224,8 +315,12 @@ export async function startDaemon(
 
   let lastLog = "";
   let stopped = false;
+  let pid = 0;
   const readLog = (): string => (stopped ? lastLog : readFileSync(logPath, "utf8"));
-  const readPid = (): number => (existsSync(pidPath) ? Number(readFileSync(pidPath, "utf8")) : 0);
+  const readPid = (): number => {
+    if (pid === 0 && existsSync(pidPath)) pid = Number(readFileSync(pidPath, "utf8"));
+    return pid;
+  };
   const stop = async (): Promise<void> => {
     killNow();
     await gone;
@@ -237,10 +332,9 @@ export async function startDaemon(
   // The daemon is the first process of its PID namespace: the kernel ends the others with it, and
   // `unshare` returns only after that.
   const killNow = (): void => {
-    const pid = readPid();
     if (ended !== undefined) return;
     try {
-      if (pid > 0) process.kill(pid, "SIGKILL");
+      if (readPid() > 0) process.kill(readPid(), "SIGKILL");
       else child.kill("SIGKILL");
     } catch {
       // It ended by itself a moment ago.
@@ -256,39 +350,32 @@ export async function startDaemon(
     "--root",
     "--wd",
   ];
-  const ctr = (...args: string[]): Output => {
-    if (ended !== undefined) return { rc: 255, stdout: "", stderr: `containerd ended with ${ended}` };
-    return run([...enter(), "/engine/bin/ctr", "--address", address, ...args], 20_000);
-  };
-  const plugins = (): Plugin[] => {
-    const { rc, stdout, stderr } = ctr("plugins", "ls");
-    if (rc !== 0) throw new Error(`ctr plugins ls ended with ${rc}: ${stderr.trim()}`);
-    return stdout.split("\n").slice(1).flatMap(readPlugin);
+  const jailed: Jailed = {
+    get pid() {
+      return readPid();
+    },
+    reach: (path) => `/proc/${readPid()}/root${path}`,
+    run: (...argv) => {
+      if (ended !== undefined) return { rc: 255, stdout: "", stderr: `${start.name} ended with ${ended}` };
+      return run([...enter(), ...argv], 20_000);
+    },
+    log: readLog,
+    stop,
   };
 
   const deadline = Date.now() + 20_000;
-  for (;;) {
-    const pid = readPid();
-    if (pid > 0 && existsSync(`/proc/${pid}/root${address}`) && ctr("version").rc === 0) break;
+  while (readPid() === 0 || !start.isUp(jailed)) {
     const late = Date.now() > deadline;
     if (ended !== undefined || late) {
       const what = ended === undefined ? "did not answer within 20 s" : `gave up with ${ended}`;
       await stop();
       throw new Error(
-        `containerd ${engine.version} ${what}:\n${lastLog.trim().split("\n").slice(-20).join("\n")}`,
+        `${start.name} ${start.version} ${what}:\n${lastLog.trim().split("\n").slice(-20).join("\n")}`,
       );
     }
     await sleep(25);
   }
-  return {
-    pid: readPid(),
-    socket: `/proc/${readPid()}/root${address}`,
-    ctr,
-    plugins,
-    criLoaded: () => criIsLoaded(plugins(), engine.version),
-    log: readLog,
-    stop,
-  };
+  return jailed;
 }
 
 function readPlugin(line: string): Plugin[] {
@@ -326,7 +413,9 @@ function whereItLives(
   };
 }
 
-const jailPath = "/engine/bin:/engine/runc:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+/** PATH for whatever runs in a jail. */
+export const jailPath =
+  "/engine/bin:/engine/runc:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 const machineFolders = ["usr", "bin", "sbin", "lib", "lib32", "lib64", "libx32"];
 const kernelFolders = ["proc", "sys", "dev"];
 
@@ -334,7 +423,7 @@ const kernelFolders = ["proc", "sys", "dev"];
  * Shell lines that build the jail. "read-only" binds the sandbox's folders as they are; "scratch" lays
  * memory over them, as a daemon writes wherever its configuration says (and CRI makes /etc/cni).
  */
-function buildJail(engine: Engine, root: string, jail: string, kind: "read-only" | "scratch"): string[] {
+function buildJail(programs: Programs, root: string, jail: string, kind: "read-only" | "scratch"): string[] {
   const folders = new Set<string>(["engine/bin", "tmp"]);
   const links: string[] = [];
   const mounts: string[] = [];
@@ -356,8 +445,8 @@ function buildJail(engine: Engine, root: string, jail: string, kind: "read-only"
 
   for (const name of machineFolders) {
     const kindOfMachine = kindOf(join("/", name));
-    const layers = [join(engine.libraries ?? "", name), join("/", name), join(root, name)];
-    if (engine.libraries === undefined) layers.shift();
+    const layers = [join(programs.libraries ?? "", name), join("/", name), join(root, name)];
+    if (programs.libraries === undefined) layers.shift();
     const present = layers.filter((path) => kindOf(path) === "folder");
     if (kindOfMachine === "link") link(join("/", name), name);
     else if (present.length > 1) overlay(name, present);
@@ -375,9 +464,8 @@ function buildJail(engine: Engine, root: string, jail: string, kind: "read-only"
       overlay(name, [from], `,upperdir=${join(scratch, "upper")},workdir=${join(scratch, "work")}`);
     }
   }
-  bind(dirname(engine.containerd), "engine/bin");
-  if (engine.runc !== undefined && dirname(engine.runc) !== dirname(engine.containerd))
-    bind(dirname(engine.runc), "engine/runc");
+  bind(programs.bin, "engine/bin");
+  if (programs.runc !== undefined) bind(programs.runc, "engine/runc");
   if (kind === "scratch") for (const name of kernelFolders) folders.add(name);
   return [
     `mount -t tmpfs -o mode=755 tmpfs ${quote(jail)}`,
@@ -445,7 +533,8 @@ function quote(text: string): string {
   return `'${text.replaceAll("'", "'\\''")}'`;
 }
 
-function at(table: TomlTable, ...path: string[]): TomlValue | undefined {
+/** The value at a path of keys, or undefined. */
+export function at(table: TomlTable, ...path: string[]): TomlValue | undefined {
   let value: TomlValue | undefined = table;
   for (const key of path) {
     if (!isTable(value)) return undefined;
@@ -454,6 +543,6 @@ function at(table: TomlTable, ...path: string[]): TomlValue | undefined {
   return value;
 }
 
-function isTable(value: TomlValue | undefined): value is TomlTable {
+export function isTable(value: TomlValue | undefined): value is TomlTable {
   return typeof value === "object" && value !== null && !Array.isArray(value) && !(value instanceof Date);
 }
