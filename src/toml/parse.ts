@@ -2,6 +2,7 @@ import { parse, TomlError, type TomlTable } from "smol-toml";
 import { ShimctlError } from "../error.ts";
 import { byteOrderMark } from "./decode.ts";
 import { factsAt, factsOf } from "./excerpt.ts";
+import { remember } from "./memo.ts";
 import { maxDepth, type ScalarValue, type Scan, ScanError, scan, type Value } from "./scan.ts";
 
 export type { TomlTable, TomlValue } from "smol-toml";
@@ -13,7 +14,9 @@ export type { TomlTable, TomlValue } from "smol-toml";
  * TOML 1.1 syntax, integers beyond 64 bits, dates that do not exist and nesting deeper than 100 are
  * refused, because the engine's own parser would refuse them (go-toml v1.9.5, v2.2.0).
  */
-export function parseToml(text: string, path: string): TomlTable {
+export const parseToml: (text: string, path: string) => TomlTable = remember(parseAll);
+
+function parseAll(text: string, path: string): TomlTable {
   if (text.startsWith("\ufeff")) throw byteOrderMark(text, path);
   let table: TomlTable;
   try {
@@ -23,22 +26,24 @@ export function parseToml(text: string, path: string): TomlTable {
     if (error instanceof TomlError) throw syntaxError(error, text, path);
     throw error;
   }
-  const scanned = scanToml(text, path);
-  const beyond = scanned.newer[0];
+  const found = scanToml(text, path);
+  const beyond = found.newer[0];
   if (beyond !== undefined) {
     throw new ShimctlError("invalid-config", `Cannot read the file as TOML 1.0: ${beyond.what}`, {
       ...factsAt(text, beyond.offset, path),
       hint: "Write it in TOML 1.0: containerd up to 2.3 cannot read TOML 1.1.",
     });
   }
-  refuseScalars(scanned, path);
+  refuseScalars(found, path);
   return table;
 }
+
+const scanned = remember(scan);
 
 /** `scan`, with its error as a ShimctlError `invalid-config`. */
 export function scanToml(text: string, path?: string): Scan {
   try {
-    return scan(text);
+    return scanned(text);
   } catch (error) {
     if (!(error instanceof ScanError)) throw error;
     throw new ShimctlError(

@@ -22,7 +22,7 @@ import { lost, mergeForeign } from "./merge.ts";
  * How long a program may take between reading a version of ours and renaming its own over it, in ms. Only
  * counts after a version was visible that lacked lines of others.
  */
-const lingerMs = 750;
+const lingerMs = 2_000;
 const pollMs = 5;
 /** How long other programs may keep us from putting their lines back, in ms. */
 const mergeMs = 30_000;
@@ -66,7 +66,7 @@ export interface CommitResult {
  * The exchange hands us the very file that it took away. If that is what the edit was made for, nothing
  * happened in between. If not, its bytes are the truth, and ours was a short-lived version that lacked some
  * of them: the edit is made again on the truth; and, as somebody may have read the short-lived version and
- * write what they make of it later, we stay for 750 ms and merge back what such a version lacks.
+ * write what they make of it later, we stay for 2 s and merge back what such a version lacks.
  *
  * Throws ShimctlError: `unsupported-node` from preflight, before any write; `conflict`, retryable, when
  * edits cannot be merged, with what was kept aside and what the file holds
