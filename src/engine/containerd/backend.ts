@@ -1,9 +1,8 @@
 import { ShimctlError } from "../../error.ts";
 import type { Handler } from "../../handler/model.ts";
-import { findBlocks } from "../../toml/edit.ts";
+import { type Block, findBlocks } from "../../toml/edit.ts";
 import { parseToml, type TomlTable } from "../../toml/parse.ts";
 import { deepEqual } from "../../toml/prove.ts";
-import { lineOf } from "../../toml/scan.ts";
 import type {
   Backend,
   EngineState,
@@ -16,11 +15,11 @@ import type {
 } from "../backend.ts";
 import { assertIntact, definedByOthers, definedByOwner, undefinedFor, writtenByNewer } from "../ownership.ts";
 import { isTable, tableAt } from "../tables.ts";
-import { builtinBody } from "./builtin.ts";
+import { builtinBody, saysBuiltIn } from "./builtin.ts";
 import { check } from "./check.ts";
 import { globMatcher, hasMeta } from "./glob.ts";
 import { assertExtensible, editFor, type Goal } from "./goal.ts";
-import { bodyTable, type Loaded, sharedOwner, textOf, walk } from "./load.ts";
+import { bodyTable, handlerLine, type Loaded, sharedOwner, textOf, walk } from "./load.ts";
 import { needs } from "./needs.ts";
 import { builtinHandler, criV2, criV3, mergesTables, runtimesAt } from "./schema.ts";
 import { stage } from "./stage.ts";
@@ -43,7 +42,7 @@ export const containerd: Backend = {
     const root = seen.files.get(site.rootFile);
     if (root === undefined) return { files: [site.rootFile], folders: [dropInFolder(site)] };
     const version = versionFor(site, textOf(root));
-    const { wantedFiles, wantedFolders } = walk(site.rootFile, seen, version, importOf(site));
+    const { wantedFiles, wantedFolders } = walk(site.rootFile, seen, version, importOf(site, version));
     const ours = [...strays(site, seen)].filter((path) => !seen.files.has(path));
     const folders = seen.folders.has(dropInFolder(site))
       ? wantedFolders
@@ -87,7 +86,7 @@ function stateOf(node: Understood): EngineState {
         line: block.line,
         handlers: namesIn(bodyTable(block.body, file.path), ids),
         intact: block.intact,
-        loaded: node.loaded.includes(file) && (mergesTables(node.version) || file === node.winner),
+        loaded: isServed(node, file, block),
       })),
   );
   return {
@@ -115,7 +114,12 @@ function served(node: Understood): ServedHandler[] {
         (block) =>
           block.owner !== sharedOwner && namesIn(bodyTable(block.body, file.path), ids).includes(name),
       )?.owner,
-      runtimeType: typeof type === "string" ? type : name === builtinHandler ? "io.containerd.runc.v2" : "",
+      runtimeType:
+        typeof type === "string"
+          ? type
+          : name === builtinHandler && mergesTables(node.version)
+            ? "io.containerd.runc.v2"
+            : "",
     };
   });
   if (builtin)
@@ -128,12 +132,21 @@ function served(node: Understood): ServedHandler[] {
   return handlers.sort((a, b) => (a.name < b.name ? -1 : 1));
 }
 
+/** Whether the engine takes handlers from this block: its file is loaded, and not masked, and under the id that counts. */
+function isServed(node: Understood, file: Loaded, block: Block): boolean {
+  if (!node.loaded.includes(file) || (!mergesTables(node.version) && file !== node.winner)) return false;
+  const effective = runtimesAt(node.effective, node.id);
+  return namesIn(bodyTable(block.body, file.path), ids).every(
+    (name) => tableAt(effective, name) !== undefined,
+  );
+}
+
 /** The last file that defines a handler: the one that wins. */
 function definer(node: Understood, name: string): Loaded | undefined {
   const files = mergesTables(node.version)
     ? node.loaded
     : node.loaded.filter((file) => tableAt(file.table, "plugins", criV2) !== undefined).slice(-1);
-  return files.findLast((file) => tableAt(runtimesAt(file.table, node.id), name) !== undefined);
+  return files.findLast((file) => tableAt(runtimesAt(file.merged, node.id), name) !== undefined);
 }
 
 function handlersIn(node: Understood, owner: string): Handler[] {
@@ -155,6 +168,9 @@ function handlersIn(node: Understood, owner: string): Handler[] {
 }
 
 function plan(node: Understood, owner: string, desired: readonly Handler[]): FileEdit[] {
+  const held = handlersIn(node, owner).map((handler) => handler.name);
+  if (node.refusal !== undefined && desired.some((handler) => !held.includes(handler.name)))
+    throw node.refusal;
   const runc = tableAt(runtimesAt(node.effectiveBare, node.id), builtinHandler);
   const handlers = desired
     .map((handler) => likeRunc(handler, runc))
@@ -171,12 +187,8 @@ function plan(node: Understood, owner: string, desired: readonly Handler[]): Fil
 
 function assertFree(node: Understood, owner: string, name: string): void {
   for (const file of node.loaded) {
-    if (tableAt(runtimesAt(file.bareTable, node.id), name) === undefined) continue;
-    throw definedByOthers(
-      name,
-      file.path,
-      lineOf(file.text, ["plugins", node.id, "containerd", "runtimes", name]),
-    );
+    if (tableAt(runtimesAt(file.mergedBare, node.id), name) === undefined) continue;
+    throw definedByOthers(name, file.path, handlerLine(file, name));
   }
   for (const file of [...node.loaded, ...node.unread]) {
     const taken = file.blocks.find(
@@ -191,8 +203,8 @@ function assertFree(node: Understood, owner: string, name: string): void {
 
 /** containerd 2.x: one drop-in per owner, then the import that reaches it; the other way round to remove. */
 function planDropIn(node: Understood, owner: string, handlers: readonly Handler[]): FileEdit[] {
-  const { site, seen, schema, id } = node;
-  const ourImport = importOf(site);
+  const { site, seen, schema, writeId } = node;
+  const ourImport = importOf(site, node.version);
   const here = [...node.loaded, ...node.unread].filter((file) =>
     file.blocks.some((block) => block.owner === owner),
   );
@@ -200,7 +212,7 @@ function planDropIn(node: Understood, owner: string, handlers: readonly Handler[
   const target =
     reached?.path ?? reachableDropIn(node, owner) ?? `${dropInFolder(site)}/${dropInName(owner)}`;
 
-  const body = handlers.length === 0 ? undefined : blockBody(handlers, id);
+  const body = handlers.length === 0 ? undefined : blockBody(handlers, writeId);
   const inOurFolder = (path: string) =>
     path.startsWith(`${dropInFolder(site)}/`) && dropInPattern.test(path.slice(path.lastIndexOf("/") + 1));
   const keepsDropIn = (path: string) =>
@@ -221,6 +233,8 @@ function planDropIn(node: Understood, owner: string, handlers: readonly Handler[
     ourImport,
     needsImport: () => path === site.rootFile && needsOurs,
     shared: () => undefined,
+    leavesShared: () => false,
+    isRoot: path === site.rootFile,
     mustStay: namedByImport(node, path),
   });
   const edit = (path: string, block: string | undefined) =>
@@ -239,10 +253,13 @@ function reachableDropIn(node: Understood, owner: string): string | undefined {
   const name = dropInName(owner);
   for (const file of node.loaded) {
     for (const entry of file.imports) {
-      if (!entry.glob || entry.text === importOf(node.site)) continue;
+      if (!entry.glob || entry.text === importOf(node.site, node.version)) continue;
       const slash = entry.pattern.lastIndexOf("/");
       const folder = entry.pattern.slice(0, slash);
-      if (!hasMeta(folder) && globMatcher(entry.pattern.slice(slash + 1))(name)) return `${folder}/${name}`;
+      // A folder elsewhere is another tool's own: what stands there goes when that tool goes.
+      const isBeside = folder.startsWith(dropInFolder(node.site).slice(0, -"conf.d".length));
+      if (isBeside && !hasMeta(folder) && globMatcher(entry.pattern.slice(slash + 1))(name))
+        return `${folder}/${name}`;
     }
   }
   return undefined;
@@ -257,7 +274,7 @@ function foreignReaches(node: Understood, path: string): boolean {
   const slash = path.lastIndexOf("/");
   return node.loaded.some((file) =>
     file.imports.some((entry) => {
-      if (entry.text === importOf(node.site)) return false;
+      if (entry.text === importOf(node.site, node.version)) return false;
       const at = entry.pattern.lastIndexOf("/");
       return entry.glob
         ? entry.pattern.slice(0, at) === path.slice(0, slash) &&
@@ -270,7 +287,7 @@ function foreignReaches(node: Understood, path: string): boolean {
 /** containerd 1.x: one marked block per owner in the file whose CRI table is in effect. */
 function planWinner(node: Understood, owner: string, handlers: readonly Handler[]): FileEdit[] {
   const { site, seen, schema, winner } = node;
-  const ourImport = importOf(site);
+  const ourImport = importOf(site, node.version);
   const body = handlers.length === 0 ? undefined : blockBody(handlers, criV2);
   if (body !== undefined)
     for (const { name } of handlers)
@@ -282,7 +299,9 @@ function planWinner(node: Understood, owner: string, handlers: readonly Handler[
     schema,
     ourImport,
     needsImport: () => false,
-    shared: (bareTable, others) => lostDefault(node, bareTable, others),
+    shared: (bareTable, others, stands) => lostDefault(bareTable, others, stands),
+    leavesShared: needsBuiltin,
+    isRoot: path === site.rootFile,
     mustStay: namedByImport(node, path),
   });
   const here = [...node.loaded, ...node.unread].filter((file) =>
@@ -294,21 +313,36 @@ function planWinner(node: Understood, owner: string, handlers: readonly Handler[
   );
   // A block in a file that no longer wins is left over from before another file took its place.
   const moved = here
-    .filter((file) => file.path !== winner.path)
+    .filter((file) => realPath(file) !== realPath(winner))
     .map((file) => editFor(goal(file.path, undefined), bytesAt(seen, file.path)));
   return [target, ...moved].filter((change) => change !== undefined);
 }
 
 /**
- * Trap 1 of containerd 1.x: a file that defines any handler makes the built-in default vanish, and the CRI
- * plugin does not load. The default is written too, as long as one of our handlers stands in the file.
+ * Trap 1 of containerd 1.x: a file that defines any handler makes the built-in one vanish, and where that is the
+ * default, the CRI plugin does not load. It is written too, as long as one of our handlers stands in the file.
  */
-function lostDefault(node: Understood, bareTable: TomlTable, others: TomlTable): string | undefined {
-  const name = defaultHandler(bareTable, criV2);
-  if (name !== builtinHandler) return undefined;
+function lostDefault(bareTable: TomlTable, others: TomlTable, stands: boolean): string | undefined {
   const defined = (table: TomlTable) => tableAt(runtimesAt(table, criV2), builtinHandler) !== undefined;
   if (defined(bareTable) || defined(others)) return undefined;
-  return node.id === criV2 ? builtinBody : undefined;
+  const had = runtimesAt(bareTable, criV2) === undefined;
+  return had || stands || defaultHandler(bareTable, criV2) === builtinHandler ? builtinBody(had) : undefined;
+}
+
+/** Handlers that somebody added beside ours rely on the built-in one that we wrote: without it CRI would not load. */
+function needsBuiltin(bareTable: TomlTable, shared: string): boolean {
+  const runtimes = runtimesAt(bareTable, criV2);
+  return (
+    saysBuiltIn(shared) &&
+    runtimes !== undefined &&
+    runtimes[builtinHandler] === undefined &&
+    defaultHandler(bareTable, criV2) === builtinHandler
+  );
+}
+
+/** A file that is imported by two names is one file. */
+function realPath(file: Loaded): string {
+  return file.read.kind === "file" ? file.read.resolved : file.path;
 }
 
 /** The block's own text where it already means the same: a new release alone changes nothing on a node. */

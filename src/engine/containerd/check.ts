@@ -2,7 +2,7 @@ import { runcType } from "../../handler/resolve.ts";
 import { lineOf } from "../../toml/scan.ts";
 import type { HostFacts, Problem } from "../backend.ts";
 import { tableAt } from "../tables.ts";
-import { bodyTable, sharedOwner } from "./load.ts";
+import { bodyTable, handlerLine, sharedOwner } from "./load.ts";
 import { builtinSnapshotters, ioTypes, isPlaceholder, RuntimeTable } from "./rules.ts";
 import { builtinHandler, criImages, criV2, criV3, mergesTables, runtimesAt } from "./schema.ts";
 import { namesIn } from "./table.ts";
@@ -11,12 +11,30 @@ import { defaultHandler, type Understood } from "./understand.ts";
 /** containerd's own rules on the merged configuration: what would stop the daemon, its CRI plugin, or a pod. */
 export function check(node: Understood, facts: HostFacts): Problem[] {
   return [
+    ...refusal(node),
     ...imports(node),
     ...defaults(node),
     ...handlers(node, facts),
     ...registry(node),
     ...ignored(node),
     ...templates(node),
+  ];
+}
+
+/** Such a node may work; nothing of ours is added to it. */
+function refusal(node: Understood): Problem[] {
+  if (node.refusal === undefined) return [];
+  const { message, code, facts } = node.refusal;
+  const { path, line, hint } = facts;
+  return [
+    {
+      severity: code === "invalid-config" ? "error" : "warning",
+      rule: "not-supported",
+      message,
+      ...(path === undefined ? {} : { path }),
+      ...(line === undefined ? {} : { line }),
+      ...(hint === undefined ? {} : { hint }),
+    },
   ];
 }
 
@@ -64,16 +82,14 @@ function handlers(node: Understood, facts: HostFacts): Problem[] {
   const runcCgroup = tableAt(runtimes, builtinHandler, "options")?.["SystemdCgroup"] === true;
   return Object.keys(runtimes).flatMap((name) => {
     const file = node.loaded.findLast(
-      (candidate) => tableAt(runtimesAt(candidate.table, node.id), name) !== undefined,
+      (candidate) => tableAt(runtimesAt(candidate.merged, node.id), name) !== undefined,
     );
-    const line =
-      file === undefined
-        ? undefined
-        : lineOf(file.text, ["plugins", node.id, "containerd", "runtimes", name]);
+    const line = file === undefined ? undefined : handlerLine(file, name);
     const ours =
       file?.blocks.some(
         (block) =>
-          block.owner !== sharedOwner && namesIn(bodyTable(block.body, file.path), [node.id]).includes(name),
+          block.owner !== sharedOwner &&
+          namesIn(bodyTable(block.body, file.path), [criV2, criV3]).includes(name),
       ) ?? false;
     const problem = (
       severity: Problem["severity"],
@@ -101,7 +117,8 @@ function handlers(node: Understood, facts: HostFacts): Problem[] {
       ];
     }
     const table = parsed.data;
-    const type = table.runtime_type ?? (name === builtinHandler ? runcType : "");
+    const type =
+      table.runtime_type ?? (name === builtinHandler && mergesTables(node.version) ? runcType : "");
     const found: Problem[] = [];
     const strict: Problem["severity"] = ours ? "error" : "warning";
     if (type === "")
@@ -246,13 +263,13 @@ function registry(node: Understood): Problem[] {
 function ignored(node: Understood): Problem[] {
   const other = node.id === criV3 ? criV2 : criV3;
   return node.loaded
-    .filter((file) => runtimesAt(file.table, other) !== undefined)
+    .filter((file) => runtimesAt(file.merged, other) !== undefined)
     .map((file) => {
       const line = lineOf(file.text, ["plugins", other, "containerd", "runtimes"]);
       return {
         severity: "warning",
         rule: "ignored-plugin-id",
-        message: `This engine ignores the handlers under plugins."${other}": ${Object.keys(runtimesAt(file.table, other) ?? {}).join(", ")}`,
+        message: `This engine ignores the handlers under plugins."${other}": ${Object.keys(runtimesAt(file.merged, other) ?? {}).join(", ")}`,
         path: file.path,
         ...(line === undefined ? {} : { line }),
         hint: `move them under plugins."${node.id}"`,
@@ -264,10 +281,10 @@ function templates(node: Understood): Problem[] {
   return node.loaded
     .filter((file) => file.givesWay)
     .map((file) => ({
-      severity: "warning",
+      severity: "error",
       rule: "shared-piece-doubled",
       message:
-        "A line of ours now stands beside the administrator's own; it goes with the next install, apply or uninstall",
+        "containerd does not start, as a line of ours now stands beside the administrator's own; it goes with the next install, apply or uninstall",
       path: file.path,
     }));
 }

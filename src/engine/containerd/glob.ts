@@ -56,7 +56,13 @@ export function globMatcher(pattern: string): (name: string) => boolean {
       i = end;
     } else source += escapeRegExp(char);
   }
-  const expression = new RegExp(`^${source}$`, "su");
+  let expression: RegExp;
+  try {
+    expression = new RegExp(`^${source}$`, "su");
+  } catch {
+    // A reversed range, which Go accepts and which matches nothing.
+    return () => false;
+  }
   return (name) => expression.test(name);
 }
 

@@ -2,6 +2,7 @@ import { ShimctlError } from "../../error.ts";
 import { decodeToml, encodeToml } from "../../toml/decode.ts";
 import {
   addArrayElement,
+  type Block,
   canExtend,
   disownRootLine,
   findBlocks,
@@ -34,7 +35,11 @@ export interface Goal {
   readonly ourImport: string;
   readonly needsImport: (bare: TomlTable) => boolean;
   /** containerd 1.x loses its built-in handler where any other is defined: the block that brings it back. */
-  readonly shared: (bare: TomlTable, others: TomlTable) => string | undefined;
+  readonly shared: (bare: TomlTable, others: TomlTable, stands: boolean) => string | undefined;
+  /** Whether what others have in the file by now needs the shared block, which then becomes theirs. */
+  readonly leavesShared: (bare: TomlTable, shared: string) => boolean;
+  /** A file that others made gets no `version` of ours, unless it is the root. */
+  readonly isRoot: boolean;
   /** Somebody imports this very path: it must stay, if empty, as containerd does not start without it. */
   readonly mustStay: boolean;
 }
@@ -68,15 +73,15 @@ function reach(goal: Goal, base: Uint8Array | null): Uint8Array | null {
   const blocks = blocksTable(text, path);
   const used = Object.keys(blocks).length > 0;
 
-  const shared = used ? goal.shared(bareTable, blocks) : undefined;
-  text =
-    shared === undefined
-      ? removeBlock(text, sharedOwner, { path })
-      : setBlock(text, { owner: sharedOwner, body: shared }, { path });
+  const stands = findBlocks(text, path).some((block) => block.owner === sharedOwner);
+  const shared = used ? goal.shared(bareTable, blocks, stands) : undefined;
+  if (shared === undefined) text = removeBlock(text, sharedOwner, { path });
+  else if (!stands) text = setBlock(text, { owner: sharedOwner, body: shared }, { path });
 
   const needsImport = goal.needsImport(bareTable);
   const created = base === null || rootMark(text, "version", path) === createdMark;
-  const needsVersion = bareTable["version"] === undefined && (used || needsImport);
+  const mayState = goal.isRoot || created;
+  const needsVersion = mayState && bareTable["version"] === undefined && (used || needsImport);
   text = withVersion(text, path, needsVersion ? goal.schema : undefined, created ? createdMark : versionMark);
   text = withImport(text, path, goal.ourImport, needsImport, bareTable["imports"] !== undefined);
 
@@ -84,19 +89,31 @@ function reach(goal: Goal, base: Uint8Array | null): Uint8Array | null {
 }
 
 /**
- * The text that an edit starts from. Where somebody has added tables to a file whose `version` line is ours,
- * those tables need that line: it is theirs when the last of ours leaves.
+ * The text that an edit starts from. Where somebody has added tables that need a shared piece of ours, its
+ * `version` line or the default handler, that piece is theirs when the last of ours leaves.
  */
 function startOf(goal: Goal, base: Uint8Array | null): string {
   const { path, ourImport } = goal;
   if (base === null) return "";
   const text = withoutDoubled(decodeToml(base, path), path);
-  const foreign = Object.keys(parseToml(bare(text, path, ourImport), path));
+  const blocks = findBlocks(text, path);
+  const foreign = parseToml(bare(text, path, ourImport), path);
   const leaving =
     goal.block === undefined &&
-    findBlocks(text, path).every((block) => block.owner === goal.owner || block.owner === sharedOwner);
-  const importStays = goal.needsImport(parseToml(text, path));
-  return leaving && !importStays && foreign.length > 0 ? disownRootLine(text, "version", path) : text;
+    blocks.every((block) => block.owner === goal.owner || block.owner === sharedOwner);
+  if (!leaving || goal.needsImport(foreign) || Object.keys(foreign).length === 0) return text;
+  const shared = blocks.find((block) => block.owner === sharedOwner);
+  const left =
+    shared !== undefined && goal.leavesShared(foreign, shared.body) ? disownBlock(text, shared) : text;
+  return disownRootLine(left, "version", path);
+}
+
+/** Takes the two marker lines away and leaves what stands between them. */
+function disownBlock(text: string, block: Block): string {
+  const inside = text.slice(block.span.start, block.span.end);
+  const body = inside.slice(inside.indexOf("\n") + 1, inside.lastIndexOf("\n") + 1);
+  const rest = text.slice(block.span.end);
+  return text.slice(0, block.span.start) + body + rest.replace(/^\r?\n/, "");
 }
 
 function withVersion(text: string, path: string, schema: number | undefined, mark: string): string {
@@ -115,12 +132,16 @@ function withImport(
   foreignList: boolean,
 ): string {
   if (needed && !foreignList && rootMark(text, "imports", path) !== undefined) return text;
-  const without = removeRootLine(removeArrayElement(text, ["imports"], ourImport, path), "imports", path);
+  const without = removeRootLine(withoutElement(text, path, ourImport), "imports", path);
   if (!needed) return without;
   if (!foreignList) return setRootLine(without, "imports", `[${renderString(ourImport)}]`, importMark, path);
   // Where the list is the administrator's already, our element may stand in it as it is.
   const kept = rootMark(text, "imports", path) === undefined ? text : without;
   return addArrayElement(kept, ["imports"], ourImport, path);
+}
+
+function withoutElement(text: string, path: string, ourImport: string): string {
+  return ourImport === "" ? text : removeArrayElement(text, ["imports"], ourImport, path);
 }
 
 /** What all blocks but the shared one define together. */
@@ -135,7 +156,7 @@ function prove(goal: Goal, before: Uint8Array | null, after: Uint8Array | null):
   const { path, ourImport } = goal;
   const old = startOf(goal, before);
   const text = after === null ? "" : decodeToml(after, path);
-  const elements = [{ keyPath: ["imports"], value: ourImport }];
+  const elements = ourImport === "" ? [] : [{ keyPath: ["imports"], value: ourImport }];
   const bareOld = bare(old, path, ourImport);
   const bareTable = parseToml(bareOld, path);
   let expected = findBlocks(text, path).reduce<TomlTable>(

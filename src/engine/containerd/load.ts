@@ -1,11 +1,21 @@
 import { ShimctlError } from "../../error.ts";
 import type { Read } from "../../host/host.ts";
 import { decodeToml } from "../../toml/decode.ts";
-import { type Block, findBlocks, removeArrayElement, removeBlock, withoutShared } from "../../toml/edit.ts";
+import {
+  type Block,
+  findBlocks,
+  removeArrayElement,
+  removeBlock,
+  removeRootLine,
+  withoutShared,
+} from "../../toml/edit.ts";
 import { parseToml, type TomlTable } from "../../toml/parse.ts";
-import { withoutOurs } from "../../toml/prove.ts";
+import { withoutOurs, withPath } from "../../toml/prove.ts";
+import { lineOf } from "../../toml/scan.ts";
 import type { EngineVersion, Snapshot } from "../backend.ts";
+import { tableAt } from "../tables.ts";
 import { filesOf, type Import, resolveImport } from "./imports.ts";
+import { criV2, criV3, migratesEachFile } from "./schema.ts";
 
 /** One file of the configuration, as a whole and without anything of ours. */
 export interface Loaded {
@@ -17,6 +27,9 @@ export interface Loaded {
   /** What belongs to others. */
   readonly bareText: string;
   readonly bareTable: TomlTable;
+  /** The two tables as the engine merges them: 2.3 and later migrate each file by itself before. */
+  readonly merged: TomlTable;
+  readonly mergedBare: TomlTable;
   readonly imports: readonly Import[];
   /** A line or block of ours that must go because the administrator has defined the same since. */
   readonly givesWay: boolean;
@@ -41,6 +54,9 @@ export function loadFile(path: string, read: Read, version: EngineVersion, ourIm
   const single = withoutDoubled(text, path);
   const table = parseToml(single, path);
   const imports = stringList(table, "imports", path).map((entry) => resolveImport(entry, path, version));
+  const bareTable = parseToml(bareText, path);
+  const merged = asMerged(table, version);
+  const mergedBare = asMerged(bareTable, version);
   return {
     path,
     read,
@@ -48,38 +64,67 @@ export function loadFile(path: string, read: Read, version: EngineVersion, ourIm
     table,
     blocks,
     bareText,
-    bareTable: parseToml(bareText, path),
+    bareTable,
+    merged,
+    mergedBare,
     imports,
     givesWay: single !== text,
   };
 }
 
+/** What 2.3 and later make of one file of version 2: its handlers move to the new id, where that has none. */
+function asMerged(table: TomlTable, version: EngineVersion): TomlTable {
+  const old = tableAt(table, "plugins", criV2, "containerd");
+  if (!migratesEachFile(version) || old === undefined) return table;
+  const kept = tableAt(table, "plugins", criV3, "containerd") ?? Object.create(null);
+  const { runtimes, ...rest } = old;
+  const remaining = kept["runtimes"] === undefined ? Object.create(null) : { runtimes };
+  const moved = { ...rest, ...(runtimes === undefined ? {} : { runtimes }), ...kept };
+  return withPath(
+    withPath(table, ["plugins", criV2, "containerd"], remaining),
+    ["plugins", criV3, "containerd"],
+    moved,
+  );
+}
+
 /** The text without every block, line and element of ours, whoever owns it. */
 export function bare(text: string, path: string, ourImport: string): string {
   try {
-    return withoutOurs(text, [{ keyPath: ["imports"], value: ourImport }]);
+    return withoutOurs(text, ourImport === "" ? [] : [{ keyPath: ["imports"], value: ourImport }]);
   } catch {
     // A key that is defined twice, by us and by the administrator since: ours goes first.
     let rest = withoutShared(text, path);
     for (const { owner } of findBlocks(rest, path)) rest = removeBlock(rest, owner, { path, force: true });
-    return removeArrayElement(rest, ["imports"], ourImport, path);
+    return ourImport === "" ? rest : removeArrayElement(rest, ["imports"], ourImport, path);
   }
 }
 
-/** The text with its shared pieces left out where they double what the administrator has defined since. */
+/**
+ * The text with a shared piece left out where it doubles what the administrator has defined since: that one
+ * piece, or all of them where no single one helps.
+ */
 export function withoutDoubled(text: string, path: string): string {
   try {
     parseToml(text, path);
     return text;
   } catch (error) {
-    const without = withoutShared(text, path);
-    if (without === text) throw error;
-    try {
-      parseToml(without, path);
-    } catch {
-      throw error;
+    const attempts = [
+      () => removeRootLine(text, "version", path),
+      () => removeRootLine(text, "imports", path),
+      () => removeBlock(text, sharedOwner, { path }),
+      () => withoutShared(text, path),
+    ];
+    for (const attempt of attempts) {
+      try {
+        const without = attempt();
+        if (without === text) continue;
+        parseToml(without, path);
+        return without;
+      } catch {
+        // The next one may help; if none does, the file's own error is the one to show.
+      }
     }
-    return without;
+    throw error;
   }
 }
 
@@ -142,4 +187,12 @@ export function walk(rootFile: string, seen: Snapshot, version: EngineVersion, o
     }
   }
   return { loaded, missing, wantedFiles, wantedFolders };
+}
+
+/** The line on which a file defines a handler, under either plugin id. */
+export function handlerLine(file: Loaded, name: string): number | undefined {
+  const at = (id: string) => lineOf(file.text, ["plugins", id, "containerd", "runtimes", name]);
+  return at(
+    tableAt(file.table, "plugins", criV3, "containerd", "runtimes", name) === undefined ? criV2 : criV3,
+  );
 }

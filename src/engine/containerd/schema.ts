@@ -24,6 +24,11 @@ export function mergesTables(version: EngineVersion): boolean {
   return version.major >= 2;
 }
 
+/** 2.3 and later migrate each file to the newest version before they merge; 2.0 to 2.2 merge first. */
+export function migratesEachFile(version: EngineVersion): boolean {
+  return version.major > 2 || (version.major === 2 && version.minor !== undefined && version.minor >= 3);
+}
+
 /** The `runtimes` table of one plugin id. */
 export function runtimesAt(table: TomlTable | undefined, id: string): TomlTable | undefined {
   return tableAt(table, "plugins", id, "containerd", "runtimes");

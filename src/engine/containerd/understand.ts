@@ -4,16 +4,19 @@ import type { EngineVersion, Site, Snapshot } from "../backend.ts";
 import { mergeTables, tableAt } from "../tables.ts";
 import { hasMeta } from "./glob.ts";
 import { type Loaded, loadFile, textOf, walk } from "./load.ts";
-import { builtinHandler, criV2, criV3, mergesTables, runtimesAt } from "./schema.ts";
-import { refuseUnsupported, rootSchema, versionFor } from "./version.ts";
+import { builtinHandler, criV2, criV3, mergesTables, migratesEachFile, runtimesAt } from "./schema.ts";
+import { refusalOf, rootSchema, versionFor } from "./version.ts";
 
 export function dropInFolder(site: Site): string {
   return `${site.rootFile.slice(0, site.rootFile.lastIndexOf("/"))}/conf.d`;
 }
 
-/** An absolute glob that matches only our files: a file that is missing then never stops the engine. */
-export function importOf(site: Site): string {
-  return `${dropInFolder(site)}/*-shimctl-*.toml`;
+/**
+ * An absolute glob that matches only our files: a file that is missing then never stops the engine. 1.x gets no
+ * import of ours, so whatever stands in its lists is somebody else's.
+ */
+export function importOf(site: Site, version: EngineVersion): string {
+  return mergesTables(version) ? `${dropInFolder(site)}/*-shimctl-*.toml` : "";
 }
 
 export function dropInName(owner: string): string {
@@ -40,8 +43,12 @@ export interface Understood {
   readonly missing: ReturnType<typeof walk>["missing"];
   /** Files of ours that nothing imports. */
   readonly unread: readonly Loaded[];
-  /** Under which plugin id the engine looks for handlers. */
+  /** Under which plugin id the engine finds handlers once it has merged its files. */
   readonly id: string;
+  /** Under which plugin id ours are written: that of the root file's version. */
+  readonly writeId: string;
+  /** Why nothing may be added here, though what is ours can be removed. */
+  readonly refusal: ShimctlError | undefined;
   /** On 1.x, the one file whose CRI table is in effect. */
   readonly winner: Loaded;
   /** The CRI configuration in effect, and the same without anything of ours. */
@@ -59,7 +66,7 @@ export function understand(site: Site, seen: Snapshot): Understood {
     );
   }
   const version = versionFor(site, textOf(rootRead));
-  const { loaded, missing } = walk(site.rootFile, seen, version, importOf(site));
+  const { loaded, missing } = walk(site.rootFile, seen, version, importOf(site, version));
   const root = loaded[0];
   if (root === undefined) {
     throw new ShimctlError("invalid-config", "Cannot read the engine's configuration file", {
@@ -67,13 +74,13 @@ export function understand(site: Site, seen: Snapshot): Understood {
     });
   }
   const schema = rootSchema(root, version);
-  refuseUnsupported(loaded, schema, version);
+  const refusal = refusalOf(loaded, schema, version);
 
   const unread = strays(site, seen)
     .filter((path) => !loaded.some((file) => file.path === path))
     .flatMap((path) => {
       const read = seen.files.get(path);
-      return read?.kind === "file" ? [loadFile(path, read, version, importOf(site))] : [];
+      return read?.kind === "file" ? [loadFile(path, read, version, importOf(site, version))] : [];
     });
 
   const merge = (table: (file: Loaded) => TomlTable) => {
@@ -82,16 +89,32 @@ export function understand(site: Site, seen: Snapshot): Understood {
     return last === undefined ? root.bareTable : table(last);
   };
   const winner = loaded.findLast((file) => tableAt(file.bareTable, "plugins", criV2) !== undefined) ?? root;
-  const effective = merge((file) => file.table);
-  const effectiveBare = merge((file) => file.bareTable);
-  const id =
-    !mergesTables(version) || (schema === 2 && runtimesAt(effectiveBare, criV3) === undefined)
-      ? criV2
-      : criV3;
-  return { site, seen, version, schema, loaded, missing, unread, id, winner, effective, effectiveBare };
+  const effective = merge((file) => file.merged);
+  const effectiveBare = merge((file) => file.mergedBare);
+  const newIdUsed = runtimesAt(
+    merge((file) => file.bareTable),
+    criV3,
+  );
+  const writeId = !mergesTables(version) || (schema === 2 && newIdUsed === undefined) ? criV2 : criV3;
+  const id = migratesEachFile(version) ? criV3 : writeId;
+  return {
+    site,
+    seen,
+    version,
+    schema,
+    loaded,
+    missing,
+    unread,
+    id,
+    writeId,
+    refusal,
+    winner,
+    effective,
+    effectiveBare,
+  };
 }
 
 export function defaultHandler(effective: TomlTable, id: string): string {
   const name = tableAt(effective, "plugins", id, "containerd")?.["default_runtime_name"];
-  return typeof name === "string" && name !== "" ? name : builtinHandler;
+  return typeof name === "string" ? name : builtinHandler;
 }

@@ -6,7 +6,7 @@ import type { EngineVersion, Site } from "../backend.ts";
 import { isTable, tableAt } from "../tables.ts";
 import { type Loaded, stringList } from "./load.ts";
 import { casedKeys } from "./rules.ts";
-import { criImages, criV2, criV3, mergesTables, newestSchema } from "./schema.ts";
+import { criImages, criV2, criV3, mergesTables, migratesEachFile, newestSchema } from "./schema.ts";
 
 /** The engine's version: what the layout found, else what the file itself proves. */
 export function versionFor(site: Site, rootText: string | undefined): EngineVersion {
@@ -98,8 +98,22 @@ export function nameOf(version: EngineVersion): string {
   return parts.join(".");
 }
 
-/** What no edit of ours can make work, found before anything is written. */
-export function refuseUnsupported(loaded: readonly Loaded[], schema: number, version: EngineVersion): void {
+/** What no edit of ours can make work: nothing is added to such a node, but what is ours can be removed. */
+export function refusalOf(
+  loaded: readonly Loaded[],
+  schema: number,
+  version: EngineVersion,
+): ShimctlError | undefined {
+  try {
+    refuseUnsupported(loaded, schema, version);
+  } catch (error) {
+    if (error instanceof ShimctlError) return error;
+    throw error;
+  }
+  return undefined;
+}
+
+function refuseUnsupported(loaded: readonly Loaded[], schema: number, version: EngineVersion): void {
   for (const file of loaded) {
     refuseOtherCase(file);
     const disabled = stringList(file.bareTable, "disabled_plugins", file.path);
@@ -205,9 +219,7 @@ function otherCase(table: TomlTable | undefined, keys: readonly string[]): strin
 function refuseMixedVersions(file: Loaded, schema: number, version: EngineVersion): void {
   const declared = file.bareTable["version"];
   if (declared === undefined || declared === BigInt(schema) || file.read.kind !== "file") return;
-  const migratesEach =
-    version.major > 2 || (version.major === 2 && version.minor !== undefined && version.minor >= 3);
-  if (migratesEach && typeof declared === "bigint" && declared < BigInt(schema)) return;
+  if (migratesEachFile(version) && typeof declared === "bigint" && declared < BigInt(schema)) return;
   const line = lineOf(file.text, ["version"]);
   throw new ShimctlError(
     "unsupported-config",
