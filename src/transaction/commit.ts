@@ -47,6 +47,8 @@ export interface CommitOptions {
   readonly retries: number;
   /** Keeps somebody's bytes, durably; returns where, in words for people. */
   readonly onKept: (bytes: Uint8Array, why: string) => string | Promise<string>;
+  /** How often the edit may be made again on a file that moved, before the caller has to plan anew. */
+  readonly again?: number;
   /** For tests: called at named points. */
   readonly failpoint?: (point: CommitPoint) => void;
 }
@@ -56,6 +58,8 @@ export interface CommitResult {
   readonly contended: boolean;
   /** The file was not `edit.before` any more, nothing was written: plan again. */
   readonly stale: boolean;
+  /** The edit that was carried out, where it had to be made again on another base. */
+  readonly made?: FileEdit;
 }
 
 /**
@@ -75,12 +79,36 @@ export async function commitFile(host: Host, edit: FileEdit, options: CommitOpti
   if (edit.before === null && edit.after === null) return { contended: false, stale: false };
   const libc = await loadLibc();
   preflight(host, edit.path, edit.tempDir);
-  const commit: Commit = { libc, host, edit, options, target: locate(host, edit.path, edit.tempDir) };
-  const first = await exchange(commit, edit.before, edit.after);
-  if (first.kind === "moved") return { contended: false, stale: true };
-  if (first.kind === "clean") return { contended: false, stale: false };
-  await mergeBack(commit, first);
-  return { contended: true, stale: false };
+  const target = locate(host, edit.path, edit.tempDir);
+  let commit: Commit = { libc, host, edit, options, target };
+  for (let again = 0; ; again++) {
+    const first = await exchange(commit, commit.edit.before, commit.edit.after);
+    if (first.kind === "clean") return result(commit, edit, false);
+    if (first.kind !== "moved") {
+      await mergeBack(commit, first);
+      return result(commit, edit, true);
+    }
+    // Planning anew reads and judges the whole node; by then a busy writer has moved the file again.
+    const next = again < (options.again ?? 0) ? await editAgain(commit) : undefined;
+    if (next === undefined) return { contended: false, stale: true };
+    commit = { ...commit, edit: next };
+  }
+}
+
+function result(commit: Commit, asked: FileEdit, contended: boolean): CommitResult {
+  return { contended, stale: false, ...(commit.edit === asked ? {} : { made: commit.edit }) };
+}
+
+/** The same edit on what the file holds now; `undefined` where that needs a new plan. */
+async function editAgain({ libc, edit, target }: Commit): Promise<FileEdit | undefined> {
+  const look = await lookAt(libc, target.real, quietMs);
+  look.close();
+  if (look.bytes === null || edit.before === null || edit.after === null) return undefined;
+  try {
+    return { ...edit, before: look.bytes, after: edit.edit(look.bytes) };
+  } catch {
+    return undefined;
+  }
 }
 
 interface Commit {
