@@ -69,7 +69,7 @@ export function describeHolder(line: HolderLine | undefined): LockHolder {
     ? `a command that shimctl on ${line.host} (pid ${line.pid}, which has ended) started`
     : `shimctl on ${line.host} (pid ${line.pid})`;
   return {
-    text: `${who}, ${line.command} for owner ${line.owner}, step ${line.step}, for ${seconds} s`,
+    text: `${who}, ${line.command} for owner ${line.owner}, step ${line.step}, for ${seconds} s${here && !ended ? stoppedMark(line.pid) : ""}`,
     pid: here && !ended ? line.pid : undefined,
     shimctl: true,
   };
@@ -82,7 +82,7 @@ export function describeOther(fd: number, file: string): LockHolder {
     text:
       pid === undefined
         ? `another program, which holds ${file}`
-        : `another program (pid ${pid}${nameOf(pid)}), which holds ${file}`,
+        : `another program (pid ${pid}${nameOf(pid)}), which holds ${file}${stoppedMark(pid)}`,
     pid,
     shimctl: false,
   };
@@ -155,6 +155,11 @@ function readLocks(): string {
 function nameOf(pid: number): string {
   const name = readText(`/proc/${pid}/comm`).trim();
   return name === "" ? "" : `, ${name}`;
+}
+
+/** One that SIGSTOP or a debugger stopped keeps the lock and does nothing (proc_pid_stat(5), field 3). */
+function stoppedMark(pid: number): string {
+  return /\) [Tt] [^)]*$/.test(readText(`/proc/${pid}/stat`)) ? " (stopped)" : "";
 }
 
 function isAlive(pid: number): boolean {

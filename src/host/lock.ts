@@ -2,6 +2,7 @@ import {
   chmodSync,
   closeSync,
   constants,
+  fchmodSync,
   fstatSync,
   lstatSync,
   mkdirSync,
@@ -23,7 +24,7 @@ import {
 import { Errno, type Libc, loadLibc } from "./libc/libc.ts";
 import { mountPoints } from "./mounts.ts";
 import type { Inheritance } from "./process.ts";
-import type { Host } from "./root.ts";
+import { type Host, reasonOf } from "./root.ts";
 import { isErrno } from "./state.ts";
 
 export type { LockHolder } from "./holder.ts";
@@ -221,6 +222,7 @@ async function takeOwn(libc: Libc, real: string, wait: Wait): Promise<number> {
     }
     // Somebody removed the file while we waited: those who come now lock the new one.
     closeSync(fd);
+    await wait(() => replacer(lockPath));
   }
 }
 
@@ -242,6 +244,7 @@ async function takeKata(libc: Libc, host: Host, wait: Wait): Promise<number> {
     const real = kataFile(host);
     const fd = openKata(real);
     try {
+      refuseIrregular(fstatSync(fd), kataLockPath);
       while (!granted(libc.flock(fd, exclusiveNow), kataLockPath))
         await wait(() => describeOther(fd, kataLockPath));
       if (stillThere(real, fd)) return fd;
@@ -250,7 +253,13 @@ async function takeKata(libc: Libc, host: Host, wait: Wait): Promise<number> {
       throw error;
     }
     closeSync(fd);
+    await wait(() => replacer(kataLockPath));
   }
+}
+
+/** Whoever keeps putting another file in the place of the one that we locked. */
+function replacer(path: string): LockHolder {
+  return { text: `another program, which keeps replacing ${path}`, pid: undefined, shimctl: false };
 }
 
 /** Sleeps a little, until the deadline or the signal ends it with an error. */
@@ -265,7 +274,7 @@ function waiting(options: LockOptions): Wait {
     if (left <= 0) {
       throw new ShimctlError(
         "lock-timeout",
-        `Cannot take the node's lock within ${Math.round(options.timeoutMs / 1000)} s, as it is held by ${holder().text}`,
+        `Cannot take the node's lock within ${Math.round(options.timeoutMs / 10) / 100} s, as it is held by ${holder().text}`,
         { path: lockPath, hint: "wait for it to end, or pass a longer --lock-timeout" },
       );
     }
@@ -347,7 +356,9 @@ function lockFolder(host: Host): string {
   const folder = `${run}/shimctl`;
   makeFolder(folder, 0o700);
   const stat = lstatSync(folder);
-  refuseForeign(stat, "/run/shimctl", stat.isDirectory());
+  if (stat.isSymbolicLink() || !stat.isDirectory())
+    throw foreign("/run/shimctl", stat.isSymbolicLink() ? "this is a link" : "this is not a folder");
+  refuseForeign(stat, "/run/shimctl");
   if ((stat.mode & 0o7777) !== 0o700) chmodSync(folder, 0o700);
   return folder;
 }
@@ -380,6 +391,13 @@ function makeFolder(real: string, mode: number): void {
     if (isErrno(cause, "EEXIST")) return;
     throw cannotMake(real, cause);
   }
+  // The umask is our caller's; /run/lock is for every program on the node.
+  const fd = openSync(real, constants.O_RDONLY | constants.O_DIRECTORY | constants.O_NOFOLLOW);
+  try {
+    fchmodSync(fd, mode);
+  } finally {
+    closeSync(fd);
+  }
 }
 
 function openLock(real: string): number {
@@ -391,12 +409,14 @@ function openLock(real: string): number {
       0o600,
     );
   } catch (cause) {
-    if (isErrno(cause, "ELOOP")) throw foreign(lockPath);
+    if (isErrno(cause, "ELOOP")) throw foreign(lockPath, "this is a link");
+    if (isErrno(cause, "EISDIR")) throw foreign(lockPath, "this is a folder");
     throw cannotMake(lockPath, cause);
   }
   const stat = fstatSync(fd);
   try {
-    refuseForeign(stat, lockPath, stat.isFile());
+    refuseIrregular(stat, lockPath);
+    refuseForeign(stat, lockPath);
   } catch (error) {
     closeSync(fd);
     throw error;
@@ -419,7 +439,7 @@ function openKata(real: string): number {
     try {
       return openSync(real, flags);
     } catch (cause) {
-      if (isErrno(cause, "ELOOP")) throw foreign(kataLockPath);
+      if (isErrno(cause, "ELOOP")) throw foreign(kataLockPath, "this is a link");
       if (!isErrno(cause, "ENOENT")) throw cannotMake(kataLockPath, cause);
     }
     try {
@@ -430,25 +450,37 @@ function openKata(real: string): number {
   }
 }
 
-function refuseForeign(stat: Stats, path: string, isRightKind: boolean): void {
-  if (!isRightKind || stat.uid !== process.geteuid?.()) throw foreign(path);
+/** What is neither a file nor stays the same file cannot be locked: a pipe, a folder, a device. */
+function refuseIrregular(stat: Stats, path: string): void {
+  if (!stat.isFile())
+    throw foreign(path, stat.isDirectory() ? "this is a folder" : "this is not a regular file");
 }
 
-function foreign(path: string): ShimctlError {
-  return new ShimctlError(
+function refuseForeign(stat: Stats, path: string): void {
+  const user = process.geteuid?.();
+  if (stat.uid === user) return;
+  throw new ShimctlError(
     "unsupported-node",
-    "Cannot lock the node, as this is a link, or belongs to somebody else",
-    {
-      path,
-      hint: "find out who put it there, and remove it",
-    },
+    `Cannot lock the node, as its lock belongs to user ${stat.uid} and you are ${user ?? "nobody"}`,
+    { path, hint: user === 0 ? "find out who put it there, and remove it" : "run as root" },
   );
 }
 
-function cannotMake(path: string, cause: unknown): ShimctlError {
-  return new ShimctlError("unsupported-node", "Cannot lock the node, as its lock file cannot be opened", {
+function foreign(path: string, reason: string): ShimctlError {
+  return new ShimctlError("unsupported-node", `Cannot lock the node, as ${reason}`, {
     path,
-    hint: "run shimctl as root, with the node's /run mounted writable",
-    cause,
+    hint: "find out who put it there, and remove it",
   });
+}
+
+function cannotMake(path: string, cause: unknown): ShimctlError {
+  return new ShimctlError(
+    "unsupported-node",
+    `Cannot lock the node, as its lock file cannot be opened: ${reasonOf(cause)}`,
+    {
+      path,
+      hint: "run shimctl as root, with the node's /run mounted writable",
+      cause,
+    },
+  );
 }

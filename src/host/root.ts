@@ -238,6 +238,10 @@ function codeOf(error: unknown): string | undefined {
 }
 
 const reasons: Readonly<Record<string, string>> = {
+  ENOENT: "it is not there",
+  EISDIR: "it is a folder",
+  ENXIO: "it is not a regular file",
+  EROFS: "its file system is read-only",
   EACCES: "permission is denied",
   EPERM: "permission is denied",
   EIO: "the disk reports an error",
@@ -246,7 +250,8 @@ const reasons: Readonly<Record<string, string>> = {
   ENOTDIR: "a part of its path is not a folder",
 };
 
-function reasonOf(error: unknown): string {
+/** Why the system refused something, in words that follow "as". */
+export function reasonOf(error: unknown): string {
   const code = codeOf(error);
   return (
     (code === undefined ? undefined : reasons[code]) ??
