@@ -98,11 +98,20 @@ function handler(node: Understood, name: string, facts: HostFacts): Problem[] {
 
   const table = node.runtimes[name];
   if (!isTable(table)) return [wrong(name)];
+  const replaced =
+    ours && node.version?.minor !== undefined && name === builtinFor(node.version.minor)
+      ? [
+          warn(
+            "replaces-built-in",
+            `This replaces the whole table of '${name}', which CRI-O has built in as its default`,
+          ),
+        ]
+      : [];
   const bad = wrongType(table);
   if (bad !== undefined) return [wrong(bad)];
   const text = (key: string) => (typeof table[key] === "string" ? table[key] : "");
   const type = text("runtime_type");
-  const found: Problem[] = [];
+  const found: Problem[] = [...replaced];
   if (!["", "oci", "vm", "pod"].includes(type))
     found.push(invalid("runtime-type", `has an unknown runtime_type: ${type}`, "use oci, vm or pod"));
   const path = text("runtime_path");
