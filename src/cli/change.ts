@@ -31,7 +31,7 @@ export async function change(io: Io, log: Log, parsed: Parsed, command: ChangeCo
     node = openNode(parsed.options);
     const request = requestOf(parsed, command, node, owner, file);
     outcome = parsed.options.dryRun
-      ? preview(
+      ? await preview(
           environment(io, log, parsed, node, () => undefined),
           request,
         )

@@ -1,6 +1,7 @@
 import { ShimctlError } from "../error.ts";
 import { redactText } from "../toml/redact.ts";
 import type { Change } from "../transaction/outcome.ts";
+import { handlersIn } from "../transaction/record.ts";
 import { preview, type Request } from "../transaction/run.ts";
 import { openState } from "../transaction/state.ts";
 import { type ChangeCommand, environment, handlerFile, ownerOf, requestOf } from "./change.ts";
@@ -19,12 +20,12 @@ export async function diff(io: Io, log: Log, parsed: Parsed): Promise<number> {
   const node = openNode(parsed.options);
   const recorded = (): Request => {
     const { record } = openState((path) => node.host.real(path), io.now).readRecord();
-    const handlers = Object.values(record.owners[owner]?.handlers ?? {});
+    const handlers = handlersIn(record, node.site.rootFile, owner);
     return { intent: { command: "apply", handlers }, owner, allowMissing: true, retries: 0 };
   };
   const request =
     command === undefined ? recorded() : requestOf(inner, changeCommand(command), node, owner, file);
-  const outcome = preview(
+  const outcome = await preview(
     environment(io, log, inner, node, () => undefined),
     request,
   );

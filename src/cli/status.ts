@@ -3,6 +3,7 @@ import { type Drift, holdingsDrift } from "../transaction/drift.ts";
 import { readEngine } from "../transaction/gather.ts";
 import { unfinished } from "../transaction/journal.ts";
 import { unexplainedTemps } from "../transaction/leftovers.ts";
+import { ownersOf } from "../transaction/record.ts";
 import { openState } from "../transaction/state.ts";
 import type { Io } from "./io.ts";
 import { openNode } from "./node.ts";
@@ -34,7 +35,7 @@ export function status(io: Io, parsed: Parsed): number {
     return broken(io, parsed, asShimctlError(thrown));
   }
   const problems = view.check(node.host);
-  const drift: Drift[] = holdingsDrift(record, view.state);
+  const drift: Drift[] = holdingsDrift(ownersOf(record, node.site.rootFile), view.state);
   const temps = unexplainedTemps(
     node.host,
     [node.site.rootFile, ...view.state.loaded],

@@ -5,10 +5,10 @@ import {
   fchmodSync,
   fstatSync,
   fsyncSync,
+  lstatSync,
   mkdirSync,
   openSync,
   readdirSync,
-  readFileSync,
   readSync,
   renameSync,
   rmdirSync,
@@ -48,11 +48,14 @@ export function writeDurable(path: string, bytes: Uint8Array): void {
 export function appendDurable(path: string, line: string): void {
   const fd = openSync(
     path,
-    constants.O_RDWR | constants.O_CREAT | constants.O_APPEND | constants.O_NOFOLLOW,
+    // A pipe in its place must not keep us waiting.
+    constants.O_RDWR | constants.O_CREAT | constants.O_APPEND | constants.O_NOFOLLOW | constants.O_NONBLOCK,
     0o600,
   );
   try {
-    const { size } = fstatSync(fd);
+    const stat = fstatSync(fd);
+    if (!stat.isFile()) throw notAFile(path, kindOf(path) ?? "a special file");
+    const { size } = stat;
     const last = new Uint8Array(1);
     if (size > 0) readSync(fd, last, 0, 1, size - 1);
     const lead = size > 0 && last[0] !== 0x0a ? "\n" : "";
@@ -84,30 +87,69 @@ export function ensureFolder(path: string, mode: number): string[] {
   return missing;
 }
 
+/** What keeps a folder in place, all of it for good reason: somebody uses it, or does not let us. */
+const keepsFolder = ["ENOTEMPTY", "EEXIST", "EBUSY", "ENOTDIR", "EACCES", "EPERM", "EROFS"];
+
 /** Removes a folder that is empty; says whether it is gone. */
 export function removeEmptyFolder(path: string): boolean {
   try {
     rmdirSync(path);
   } catch (error) {
     if (isErrno(error, "ENOENT")) return true;
-    if (isErrno(error, "ENOTEMPTY") || isErrno(error, "EEXIST") || isErrno(error, "EBUSY")) return false;
+    if (keepsFolder.some((code) => isErrno(error, code))) return false;
     throw error;
   }
   flushFolder(dirname(path));
   return true;
 }
 
-/** Reads a file of ours; `undefined` when it is not there. */
+/**
+ * Reads a file of ours, never through a link and never waiting for a pipe; `undefined` when it is not there.
+ * Throws ShimctlError `unsupported-node` when something else has its name
+ */
 export function readState(path: string): Uint8Array | undefined {
+  let fd: number;
   try {
-    return new Uint8Array(readFileSync(path));
+    fd = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK | constants.O_NOFOLLOW);
   } catch (error) {
     if (isErrno(error, "ENOENT") || isErrno(error, "ENOTDIR")) return undefined;
-    throw error;
+    const kind = kindOf(path);
+    throw kind === undefined ? error : notAFile(path, kind);
+  }
+  try {
+    const stat = fstatSync(fd);
+    if (!stat.isFile()) throw notAFile(path, kindOf(path) ?? "a special file");
+    const bytes = new Uint8Array(stat.size);
+    let length = 0;
+    // Only we write here, so the file does not grow under the read.
+    while (length < bytes.length) {
+      const read = readSync(fd, bytes, length, bytes.length - length, length);
+      if (read === 0) break;
+      length += read;
+    }
+    return bytes.subarray(0, length);
+  } finally {
+    closeSync(fd);
   }
 }
 
-/** The names in a folder of ours, oldest first. */
+/** What stands there instead of a file; `undefined` for a file, or nothing. */
+export function kindOf(path: string): string | undefined {
+  const stat = lstatSync(path, { throwIfNoEntry: false });
+  if (stat === undefined || stat.isFile()) return undefined;
+  if (stat.isDirectory()) return "a folder";
+  if (stat.isSymbolicLink()) return "a symbolic link";
+  return stat.isFIFO() ? "a pipe" : "a special file";
+}
+
+function notAFile(path: string, kind: string): ShimctlError {
+  return new ShimctlError("unsupported-node", `Cannot read this file, as it is ${kind}`, {
+    path,
+    hint: "move it away",
+  });
+}
+
+/** The names of the files in a folder of ours, oldest first. Anything but a regular file is not ours. */
 export function listOldest(path: string): { name: string; size: number }[] {
   let names: string[];
   try {
@@ -117,8 +159,10 @@ export function listOldest(path: string): { name: string; size: number }[] {
     throw error;
   }
   return names
-    .map((name) => ({ name, stat: statSync(`${path}/${name}`) }))
-    .filter(({ stat }) => stat.isFile())
+    .flatMap((name) => {
+      const stat = lstatSync(`${path}/${name}`, { throwIfNoEntry: false });
+      return stat?.isFile() === true ? [{ name, stat }] : [];
+    })
     .sort((a, b) => a.stat.mtimeMs - b.stat.mtimeMs)
     .map(({ name, stat }) => ({ name, size: stat.size }));
 }

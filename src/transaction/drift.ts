@@ -1,5 +1,5 @@
 import type { EngineState } from "../engine/backend.ts";
-import type { NodeRecord } from "./record.ts";
+import type { Owners } from "./record.ts";
 
 export interface Drift {
   readonly owner: string;
@@ -8,15 +8,15 @@ export interface Drift {
   readonly line?: number;
 }
 
-/** What the record says beside what the files say. */
-export function holdingsDrift(record: NodeRecord, engine: EngineState): Drift[] {
+/** What the record says of one configuration beside what the files say. */
+export function holdingsDrift(owners: Owners, engine: EngineState): Drift[] {
   const drift: Drift[] = [];
   for (const holding of engine.holdings) {
     const at = { owner: holding.owner, path: holding.path, line: holding.line };
     if (!holding.intact) drift.push({ ...at, message: "somebody edited inside the block" });
     if (!holding.loaded) drift.push({ ...at, message: "the engine does not read this file" });
   }
-  for (const [owner, entry] of Object.entries(record.owners)) {
+  for (const [owner, entry] of Object.entries(owners)) {
     const held = engine.holdings
       .filter((holding) => holding.owner === owner)
       .flatMap((holding) => holding.handlers);

@@ -16,6 +16,9 @@ export const JournalLine = z.union([
     step: z.literal("begin"),
     command: z.string(),
     owner: z.string(),
+    /** Whose files these are: what is unfinished is undone or finished there, whatever the next run is about. */
+    engine: z.optional(z.string()),
+    rootFile: z.optional(z.string()),
     /** What the owner had, and shall have: enough to undo or to finish without any other file. */
     previous: z.array(Handler),
     desired: z.array(Handler),

@@ -1,7 +1,7 @@
 import type { HostFiles } from "../host/host.ts";
 import type { JournalLine } from "./journal.ts";
 
-const tempName = /^\..+\.shimctl-[0-9a-f]{12}\.tmp$/;
+export const tempName = /^\..+\.shimctl-[0-9a-f]{12}\.tmp$/;
 
 /**
  * Temporary files of ours beside the configuration that the last operation does not explain. Nobody can say

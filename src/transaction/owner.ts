@@ -1,3 +1,4 @@
+import { ShimctlError } from "../error.ts";
 import type { Handler } from "../handler/model.ts";
 import { removeEmptyFolder } from "../host/state.ts";
 import type { Environment } from "./environment.ts";
@@ -11,30 +12,48 @@ export function recordOwner(
   owner: string,
   handlers: readonly Handler[],
 ): NodeRecord {
-  const { record: known, lost } = state.readRecord();
-  const record = withOwner(
-    lost ? { ...known, folders: foldersMade(state) } : known,
-    owner,
-    handlers,
-    env.now().toISOString(),
-  );
-  // Innermost first: a folder is empty only after those in it are gone.
-  const folders = noneLeft(record)
-    ? [...record.folders]
-        .reverse()
-        .filter((folder) => !removeEmptyFolder(env.host.real(folder)))
-        .reverse()
-    : record.folders;
-  const next = { ...record, folders };
+  const { record: known } = readWithFolders(state);
+  const record = withOwner(known, env.site.rootFile, owner, handlers, env.now().toISOString());
+  const idle = Object.keys(record.roots).length === 0 ? record.folders : [];
+  const next = { ...record, folders: withoutEmpty(env, record.folders, idle) };
   state.writeRecord(next);
   return next;
 }
 
-function noneLeft(record: NodeRecord): boolean {
-  return Object.keys(record.owners).length === 0;
+/**
+ * Takes away the folders that an undone operation made, where they are empty. Nothing else of the record
+ * changes: what its owner had before, it shall have again, whatever of that was found in the files.
+ */
+export function cleanFolders(env: Environment, state: NodeState, made: readonly string[]): void {
+  const { record, lost } = readWithFolders(state);
+  const idle = Object.keys(record.roots).length === 0 ? [...record.folders, ...made] : made;
+  const folders = withoutEmpty(env, record.folders, [...new Set(idle)]);
+  if (!lost && folders.join("\n") === record.folders.join("\n")) return;
+  state.writeRecord({ ...record, folders });
 }
 
-/** The folders that the journal says we made: a lost record must not leave them behind for good. */
-function foldersMade(state: NodeState): string[] {
-  return [...new Set(state.journal().flatMap((line) => (line.step === "begin" ? line.folders : [])))];
+/** Removes those of `candidates` that are empty, innermost first: a folder is empty only after those in it are gone. */
+function withoutEmpty(env: Environment, folders: readonly string[], candidates: readonly string[]): string[] {
+  const gone = new Set(
+    [...candidates].sort((a, b) => b.length - a.length).filter((folder) => isGone(env, folder)),
+  );
+  return folders.filter((folder) => !gone.has(folder));
+}
+
+/** A path that leads through a file by now is no folder of ours any more; it stays in the record. */
+function isGone(env: Environment, folder: string): boolean {
+  try {
+    return removeEmptyFolder(env.host.real(folder));
+  } catch (error) {
+    if (error instanceof ShimctlError) return false;
+    throw error;
+  }
+}
+
+/** A lost record must not leave our folders behind for good: the journal says which we made. */
+function readWithFolders(state: NodeState): { record: NodeRecord; lost: boolean } {
+  const { record, lost } = state.readRecord();
+  if (!lost) return { record, lost };
+  const made = state.journal().flatMap((line) => (line.step === "begin" ? line.folders : []));
+  return { record: { ...record, folders: [...new Set(made)] }, lost };
 }

@@ -4,24 +4,29 @@ import { Handler } from "../handler/model.ts";
 
 const formatNumber = 1;
 
+const Owners = z.record(
+  z.string(),
+  z.strictObject({
+    /** As they were resolved when they were written. */
+    handlers: z.record(z.string(), Handler),
+    updated: z.string(),
+  }),
+);
+
+export type Owners = z.infer<typeof Owners>;
+
 /** What we own on this node. It is rebuilt from the markers in the files when it is lost. */
 export const NodeRecord = z.strictObject({
   format: z.literal(formatNumber),
-  owners: z.record(
-    z.string(),
-    z.strictObject({
-      /** As they were resolved when they were written. */
-      handlers: z.record(z.string(), Handler),
-      updated: z.string(),
-    }),
-  ),
+  /** By the engine's root file: two configurations on one node have nothing to do with each other. */
+  roots: z.record(z.string(), z.strictObject({ owners: Owners })),
   /** Folders that we made, outermost first; they go when they are empty again. */
   folders: z.array(z.string()),
 });
 
 export type NodeRecord = z.infer<typeof NodeRecord>;
 
-export const emptyRecord: NodeRecord = { format: formatNumber, owners: {}, folders: [] };
+export const emptyRecord: NodeRecord = { format: formatNumber, roots: {}, folders: [] };
 
 /**
  * Reads a record. Older formats are read, a newer one is refused; damaged bytes count as lost, since the
@@ -53,17 +58,32 @@ export function renderRecord(record: NodeRecord): Uint8Array {
   return new TextEncoder().encode(`${JSON.stringify(record, null, 2)}\n`);
 }
 
-/** The record after an owner's handlers became exactly `handlers`. */
+/** The owners of one configuration. */
+export function ownersOf(record: NodeRecord, rootFile: string): Owners {
+  return Object.hasOwn(record.roots, rootFile) ? (record.roots[rootFile]?.owners ?? {}) : {};
+}
+
+/** What one owner was left with in one configuration. */
+export function handlersIn(record: NodeRecord, rootFile: string, owner: string): Handler[] {
+  const owners = ownersOf(record, rootFile);
+  return Object.hasOwn(owners, owner) ? Object.values(owners[owner]?.handlers ?? {}) : [];
+}
+
+/** The record after an owner's handlers in one configuration became exactly `handlers`. */
 export function withOwner(
   record: NodeRecord,
+  rootFile: string,
   owner: string,
   handlers: readonly Handler[],
   time: string,
 ): NodeRecord {
-  const { [owner]: _, ...others } = record.owners;
+  const { [owner]: _, ...others } = ownersOf(record, rootFile);
+  const { [rootFile]: __, ...otherRoots } = record.roots;
   const entry = {
     handlers: Object.fromEntries(handlers.map((handler) => [handler.name, handler])),
     updated: time,
   };
-  return { ...record, owners: handlers.length === 0 ? others : { ...others, [owner]: entry } };
+  const owners = handlers.length === 0 ? others : { ...others, [owner]: entry };
+  const roots = Object.keys(owners).length === 0 ? otherRoots : { ...otherRoots, [rootFile]: { owners } };
+  return { ...record, roots };
 }

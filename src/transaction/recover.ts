@@ -1,119 +1,337 @@
+import { lstatSync, type Stats } from "node:fs";
+import { basename, dirname } from "node:path";
+import type { EngineView, FileEdit } from "../engine/backend.ts";
 import { ShimctlError } from "../error.ts";
-import { readState, removeState, sha256 } from "../host/state.ts";
+import { type Look, lookAt, sameBytes } from "../host/exchange.ts";
+import { leaseHolds } from "../host/lease.ts";
+import { type Libc, loadLibc } from "../host/libc/libc.ts";
+import { removeState, sha256 } from "../host/state.ts";
 import { commitFile } from "./commit.ts";
 import type { Environment } from "./environment.ts";
-import { readEngine } from "./gather.ts";
+import { gather, readEngine, withEdits } from "./gather.ts";
 import { type Unfinished, unfinished } from "./journal.ts";
+import { tempName } from "./leftovers.ts";
 import { mergeForeign } from "./merge.ts";
-import { recordOwner } from "./owner.ts";
+import { withState } from "./outcome.ts";
+import { cleanFolders, recordOwner } from "./owner.ts";
 import type { NodeState } from "./state.ts";
+
+/** How long a program that has a displaced file open for writing may take to close it, in ms. */
+const patienceMs = 10_000;
+/** How often something is tried again because another program wrote in between. */
+const attempts = 20;
+
+export interface Recovery {
+  /** What became of the operation that was unfinished; `none`: there was none. */
+  readonly outcome: "finished" | "undone" | "none";
+  /** What became of other programs' edits, in words for people. */
+  readonly details: readonly string[];
+  /** The details, then what was done. */
+  readonly notes: readonly string[];
+}
 
 /**
  * Finishes or undoes what an earlier run left, from the journal alone. A temporary file goes only when its
- * bytes are those that the journal names; anything else is somebody's edit.
- * @returns what was done, in words for people
+ * bytes are those that the journal names, or are in the file, or kept aside.
+ *
+ * Throws ShimctlError whose `state` tells how far it came: `conflict`, retryable, while somebody still
+ * writes a displaced file; the journal is as it was then
  */
-export async function recover(env: Environment, state: NodeState): Promise<string[]> {
-  const notes: string[] = [];
-  for (const operation of unfinished(state.lastOperation())) {
-    env.step("recover");
-    for (const intent of operation.intents) notes.push(...(await settleTemp(env, state, operation, intent)));
-    if (operation.complete) recordOwner(env, state, operation.begin.owner, operation.begin.desired);
-    else await undo(env, state, operation);
-    state.append(operation.begin.operation, {
-      step: "end",
-      result: operation.complete ? "finished" : "undone",
-    });
-    notes.push(
-      operation.complete
-        ? `finished an ${operation.begin.command} of owner '${operation.begin.owner}' that was cut short`
-        : `undid an ${operation.begin.command} of owner '${operation.begin.owner}' that was cut short`,
+export async function recover(env: Environment, state: NodeState): Promise<Recovery> {
+  const [operation] = unfinished(state.lastOperation());
+  if (operation === undefined) return { outcome: "none", details: [], notes: [] };
+  refuseOtherEngine(env, [operation]);
+  env.step("recover");
+  const { begin, complete } = operation;
+  const libc = await loadLibc();
+  const rootFile = begin.rootFile ?? env.site.rootFile;
+  const work: Work = {
+    libc,
+    env: { ...env, site: { ...env.site, rootFile } },
+    state,
+    operation,
+    details: [],
+  };
+  const outcome = complete ? "finished" : "undone";
+  try {
+    const isKnown = knownFiles(work.env);
+    for (const intent of operation.intents) await settleTemp(work, intent, isKnown);
+    if (complete) recordOwner(work.env, state, begin.owner, begin.desired);
+    else await undo(work);
+    state.append(begin.operation, { step: "end", result: outcome });
+  } catch (error) {
+    const left = complete
+      ? "is in place; the next run records it"
+      : "is not complete, though every file is; the next run undoes it";
+    const words = [...work.details, `the ${begin.command} of owner '${begin.owner}' ${left}`];
+    throw withState(error, words.join("; "));
+  }
+  const verb = complete ? "finished" : "undid";
+  const done = `${verb} an ${begin.command} of owner '${begin.owner}' that was cut short`;
+  return { outcome, details: work.details, notes: [...work.details, done] };
+}
+
+/** Throws where what is unfinished is another engine's: this one's rules do not apply to its files. */
+export function refuseOtherEngine(env: Environment, operations: readonly Unfinished[]): void {
+  for (const { begin } of operations) {
+    if (begin.engine === undefined || begin.engine === env.backend.name) continue;
+    throw new ShimctlError(
+      "conflict",
+      `Cannot begin, as an ${begin.command} of owner '${begin.owner}' for another engine was cut short: ${begin.engine}`,
+      { hint: `run that command again first, with --engine ${begin.engine}` },
     );
   }
-  return notes;
+}
+
+interface Work {
+  readonly libc: Libc;
+  readonly env: Environment;
+  readonly state: NodeState;
+  readonly operation: Unfinished;
+  readonly details: string[];
 }
 
 type IntentLine = Unfinished["intents"][number];
 
-async function settleTemp(
-  env: Environment,
-  state: NodeState,
-  operation: Unfinished,
-  intent: IntentLine,
-): Promise<string[]> {
-  const temp = env.host.real(intent.temp);
-  const bytes = readState(temp);
-  if (bytes === undefined) return [];
-  const hash = sha256(bytes);
-  const known = operation.intents.some((other) => other.before === hash || other.after === hash);
-  if (known) {
-    removeState(temp);
-    return [];
+/** Which files are the engine's, or could be: those it reads, and those in the folders where it looks for more. */
+function knownFiles(env: Environment): (path: string) => boolean {
+  const { host, backend, site } = env;
+  const files = new Set([site.rootFile]);
+  const folders = new Set<string>();
+  try {
+    const seen = gather(host, backend, site);
+    for (const path of seen.files.keys()) files.add(path);
+    for (const path of seen.folders.keys()) folders.add(path);
+  } catch (error) {
+    if (!(error instanceof ShimctlError)) throw error;
   }
-  const kept = state.keepAside(bytes);
-  state.append(operation.begin.operation, {
-    step: "kept",
-    path: intent.path,
-    store: kept,
-    why: "displaced by an operation that was cut short",
-  });
-  const merged = await mergeBack(env, intent, state, bytes);
-  removeState(temp);
-  return [
-    merged
-      ? `merged an edit of another program back into ${intent.path}`
-      : `kept another program's version of ${intent.path} as ${kept}`,
-  ];
+  return (path) => files.has(path) || folders.has(dirname(path));
 }
 
-/** Somebody's edit was displaced, and the run that should have merged it died. */
-async function mergeBack(
+/**
+ * The real path of a temporary file that the journal names; `undefined` when nothing is there. The journal
+ * is a file like any other: what it names is only touched when it can be ours.
+ * Throws Odd
+ */
+function tempOf(
   env: Environment,
   intent: IntentLine,
-  state: NodeState,
-  theirs: Uint8Array,
+  isKnown: (path: string) => boolean,
+): string | undefined {
+  const { path, target, temp } = intent;
+  const name = basename(temp);
+  const folder = dirname(temp);
+  let real: string;
+  let stat: Stats | undefined;
+  try {
+    real = `${env.host.real(folder)}/${name}`;
+    stat = lstatSync(real, { throwIfNoEntry: false });
+  } catch {
+    return undefined;
+  }
+  if (stat === undefined) return undefined;
+  const isOurName = tempName.test(name) && name.startsWith(`.${basename(target)}.shimctl-`);
+  if (!isOurName) throw new Odd("its name is not one that shimctl gives");
+  const isPlain = [temp, target].every((at) => at.startsWith("/") && !at.split("/").includes(".."));
+  const places = [dirname(target), dirname(dirname(target))];
+  if (!isPlain || !places.includes(folder))
+    throw new Odd("it is not beside the file that it is said to be of");
+  if (!isKnown(path)) throw new Odd(`the engine does not read what it is said to be of, ${path}`);
+  if (!stat.isFile()) throw new Odd("it is not a regular file");
+  return real;
+}
+
+/** Why a temporary file is left alone; told to the user. */
+class Odd extends Error {}
+
+async function settleTemp(work: Work, intent: IntentLine, isKnown: (path: string) => boolean): Promise<void> {
+  const { env, libc, details } = work;
+  let real: string | undefined;
+  try {
+    real = tempOf(env, intent, isKnown);
+  } catch (error) {
+    if (!(error instanceof Odd)) throw error;
+    details.push(`left ${intent.temp} alone, as ${error.message}`);
+    return;
+  }
+  if (real === undefined) return;
+  for (let attempt = 0; attempt < attempts; attempt++) {
+    const look = await lookAt(libc, real, patienceMs);
+    try {
+      if (look.bytes === null) return;
+      if (look.quiet === "no") throw stillWritten(intent);
+      if (await settleBytes(work, intent, look, look.bytes, real)) return;
+    } finally {
+      look.close();
+    }
+  }
+  throw stillWritten(intent);
+}
+
+/** @returns false when somebody came to write meanwhile: look again */
+async function settleBytes(
+  work: Work,
+  intent: IntentLine,
+  look: Look,
+  bytes: Uint8Array,
+  real: string,
 ): Promise<boolean> {
+  const { libc, operation, details } = work;
+  // With a lease, whoever opens the file to write waits until it is given up: it shows in time.
+  const isFinal = () =>
+    !look.changed() && (look.quiet !== "yes" || look.fd === undefined || leaseHolds(libc, look.fd));
+  const hash = sha256(bytes);
+  if (operation.intents.some((other) => other.before === hash || other.after === hash)) {
+    if (!isFinal()) return false;
+    removeState(real);
+    return true;
+  }
+  // Until it is in the file or kept aside for good, the temporary file itself is what keeps it.
+  const merged = await mergeBack(work, intent, bytes);
+  if (!isFinal()) return false;
+  if (merged) {
+    details.push(`merged an edit of another program back into ${intent.path}`);
+  } else {
+    const kept = keepAside(work, intent.path, bytes, "displaced by an operation that was cut short");
+    details.push(`kept another program's version of ${intent.path} as ${kept}`);
+  }
+  removeState(real);
+  return true;
+}
+
+function keepAside({ state, operation }: Work, path: string, bytes: Uint8Array, why: string): string {
+  const store = state.keepAside(bytes);
+  state.append(operation.begin.operation, { step: "kept", path, store, why });
+  return store;
+}
+
+function stillWritten({ path, temp }: IntentLine): ShimctlError {
+  return new ShimctlError("conflict", "Cannot tell what another program writes, as it is not done yet", {
+    path,
+    state: `its version of the file is ${temp}, where it stays until it is complete`,
+    hint: "wait for that program or end it, then run the same command again",
+    retryable: true,
+  });
+}
+
+/**
+ * Somebody's edit was displaced, and the run that should have merged it died.
+ * @returns whether it is in the file now
+ */
+async function mergeBack(work: Work, intent: IntentLine, theirs: Uint8Array): Promise<boolean> {
+  const { env, state } = work;
+  const { path } = intent;
   const base = intent.before === null ? undefined : state.stored(intent.before);
-  const read = env.host.read(intent.path);
-  if (base === undefined || read.kind !== "file") return false;
+  if (base === undefined) return false;
   // One character for each byte, so that no byte is lost on the way through the merge.
   const text = (bytes: Uint8Array) => Buffer.from(bytes).toString("latin1");
   const merge = (current: Uint8Array | null): Uint8Array | null => {
     const result = current === null ? undefined : mergeForeign(text(base), text(current), text(theirs));
-    if (result === undefined || "conflict" in result) {
-      throw new ShimctlError("conflict", "Cannot merge two edits of the same lines", { path: intent.path });
-    }
-    return new Uint8Array(Buffer.from(result.merged, "latin1"));
+    if (current === null || result === undefined || "conflict" in result)
+      throw new ShimctlError("conflict", "Cannot merge two edits of the same lines", { path });
+    const merged = new Uint8Array(Buffer.from(result.merged, "latin1"));
+    if (!sameBytes(merged, current)) proveMerge(env, path, current, theirs, merged);
+    return merged;
   };
-  try {
-    const after = merge(read.bytes);
-    await commitFile(
-      env.host,
-      { path: intent.path, before: read.bytes, after, edit: merge, bare: (bytes) => bytes },
-      { retries: 20, journal: () => undefined, onKept: (bytes) => state.keepAside(bytes) },
-    );
-    return true;
-  } catch (error) {
-    if (error instanceof ShimctlError && error.code === "conflict") return false;
-    throw error;
+  for (let attempt = 0; attempt < attempts; attempt++) {
+    const read = env.host.read(path);
+    if (read.kind !== "file") return false;
+    try {
+      const after = merge(read.bytes);
+      if (sameBytes(after, read.bytes)) return true;
+      const { stale } = await commit(work, { ...editOf(path, read.bytes, after, merge), ...placeOf(intent) });
+      if (!stale) return true;
+    } catch (error) {
+      if (error instanceof ShimctlError && error.code === "conflict") return false;
+      throw error;
+    }
   }
+  return false;
 }
 
-/** Gives the owner back what it had: by meaning, so that edits which others made since are kept. */
-async function undo(env: Environment, state: NodeState, operation: Unfinished): Promise<void> {
-  const { owner, previous } = operation.begin;
-  for (let attempt = 0; attempt < 20; attempt++) {
+/** CRI-O reads every file in its drop-in folder: a temporary file stands where the first one stood. */
+function placeOf({ temp, target }: IntentLine): { tempDir?: string } {
+  return dirname(temp) === dirname(target) ? {} : { tempDir: dirname(temp) };
+}
+
+function editOf(
+  path: string,
+  before: Uint8Array | null,
+  after: Uint8Array | null,
+  edit: FileEdit["edit"] = () => after,
+): FileEdit {
+  return { path, before, after, edit, bare: (bytes) => bytes };
+}
+
+/**
+ * Two edits that merge line by line may be nonsense together, as when both define one table. Only what the
+ * engine can read, and what breaks no rule that was kept before, may take the place of a file that works.
+ * Throws ShimctlError `conflict`
+ */
+function proveMerge(
+  env: Environment,
+  path: string,
+  current: Uint8Array,
+  theirs: Uint8Array,
+  merged: Uint8Array,
+): void {
+  const { host, backend, site } = env;
+  const errorsOf = (view: EngineView) =>
+    view
+      .check(host)
+      .filter((problem) => problem.severity === "error")
+      .map(({ rule, handler, message }) => JSON.stringify([rule, handler, message]));
+  const broken = (why: string, cause?: unknown) =>
+    new ShimctlError("conflict", `Cannot merge two edits, as ${why}`, { path, cause });
+  let added: string[];
+  try {
+    const { seen, view } = readEngine(host, backend, site);
+    const readWith = (bytes: Uint8Array) =>
+      backend.read(site, withEdits(host, backend, site, seen, [editOf(path, current, bytes)]));
+    // What its own writer left unreadable is no edit, but a piece of one.
+    readWith(theirs);
+    const before = new Set(errorsOf(view));
+    added = errorsOf(readWith(merged)).filter((error) => !before.has(error));
+  } catch (cause) {
+    throw broken("the engine could not read one of them, or the result", cause);
+  }
+  if (added.length > 0) throw broken("the result would break a rule of the engine");
+}
+
+function commit(work: Work, edit: FileEdit): Promise<{ stale: boolean }> {
+  const { env, state, operation, details } = work;
+  // Should we be cut short as well, the next run needs it to merge what we displaced.
+  if (edit.before !== null) state.store(edit.before);
+  return commitFile(env.host, edit, {
+    retries: attempts,
+    journal: (intent) => state.append(operation.begin.operation, { step: "intent", ...intent }),
+    onKept: (bytes, why) => {
+      const kept = keepAside(work, edit.path, bytes, why);
+      details.push(`kept another program's version of ${edit.path} as ${kept}`);
+      return kept;
+    },
+  });
+}
+
+/**
+ * Gives the files back what was found in them: by meaning, so that edits which others made since are kept.
+ * What the record says that the owner has stays: another program may have taken it out of the files before.
+ */
+async function undo(work: Work): Promise<void> {
+  const { env, state, operation } = work;
+  const { owner, previous, folders } = operation.begin;
+  for (let attempt = 0; ; attempt++) {
     const { view } = readEngine(env.host, env.backend, env.site);
     const edits = view.plan(owner, previous);
     if (edits.length === 0) break;
-    for (const edit of edits) {
-      const { stale } = await commitFile(env.host, edit, {
-        retries: 20,
-        journal: (intent) => state.append(operation.begin.operation, { step: "intent", ...intent }),
-        onKept: (bytes) => state.keepAside(bytes),
+    if (attempt === attempts) {
+      throw new ShimctlError("conflict", "Cannot undo a change, as another program keeps writing this file", {
+        ...(edits[0] === undefined ? {} : { path: edits[0].path }),
+        hint: "find the other writer, then run the same command again",
+        retryable: true,
       });
-      if (stale) break;
     }
+    for (const edit of edits) if ((await commit(work, edit)).stale) break;
   }
-  recordOwner(env, state, owner, previous);
+  cleanFolders(env, state, folders);
 }

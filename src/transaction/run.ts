@@ -2,6 +2,7 @@ import { randomUUID } from "node:crypto";
 import type { EngineView, Expectation, FileEdit, Problem, Snapshot } from "../engine/backend.ts";
 import { ShimctlError } from "../error.ts";
 import type { Handler, Need } from "../handler/model.ts";
+import { loadLibc } from "../host/libc/libc.ts";
 import { preflight } from "../host/preflight.ts";
 import type { Host } from "../host/root.ts";
 import { ensureFolder, sha256 } from "../host/state.ts";
@@ -9,10 +10,12 @@ import { commitFile } from "./commit.ts";
 import { desired, type Intent } from "./desire.ts";
 import type { Environment } from "./environment.ts";
 import { readEngine, withEdits } from "./gather.ts";
-import type { Change, Outcome, Proof } from "./outcome.ts";
+import { unfinished } from "./journal.ts";
+import { type Change, type Outcome, type Proof, withState } from "./outcome.ts";
 import { recordOwner } from "./owner.ts";
-import { recover } from "./recover.ts";
-import { type NodeState, openState } from "./state.ts";
+import { handlersIn } from "./record.ts";
+import { recover, refuseOtherEngine } from "./recover.ts";
+import { type NodeState, openState, stateFolder } from "./state.ts";
 
 export interface Request {
   readonly intent: Intent;
@@ -32,85 +35,142 @@ interface Planned {
   readonly expectation: Expectation;
 }
 
-/** Plans and proves without a lock and without writing anything: what `diff` and `--dry-run` show. */
-export function preview(env: Environment, request: Request): Outcome {
-  const { seen, view } = readEngine(env.host, env.backend, env.site);
+/**
+ * Plans and proves without a lock and without writing anything: what `diff` and `--dry-run` show. It refuses
+ * what the run would refuse.
+ */
+export async function preview(env: Environment, request: Request): Promise<Outcome> {
+  await loadLibc();
   const state = openState((path) => env.host.real(path), env.now);
-  const planned = prepare(env, request, seen, view, recordedOf(state, request));
+  refuseOtherEngine(env, unfinished(state.lastOperation()));
+  const { seen, view } = readEngine(env.host, env.backend, env.site);
+  const planned = prepare(env, request, seen, view, recordedOf(env, state, request));
+  refuseUnwritable(env.host, planned.edits);
   return outcome(planned, planned.edits.map(asChange), []);
 }
 
 /** Carries out one transaction. The caller holds the node's lock. */
 export async function run(env: Environment, request: Request): Promise<Outcome> {
-  const { host } = env;
-  const state = openState((path) => host.real(path), env.now);
-  const notes = await recover(env, state);
-
-  const operation = randomUUID();
-  const changes: Change[] = [];
-  let first: Planned | undefined;
+  const state = openState((path) => env.host.real(path), env.now);
+  const { notes } = await recover(env, state);
   try {
-    for (let attempt = 0; ; attempt++) {
-      throwIfStopped(env);
-      env.step("read");
-      const { seen, view } = readEngine(host, env.backend, env.site);
-      env.step("plan");
-      const planned = prepare(env, request, seen, view, recordedOf(state, request));
-      if (planned.edits.length === 0) {
-        if (first !== undefined) finish(env, state, operation, request, planned);
-        else rememberFound(env, state, request, planned);
-        const before = first ?? planned;
-        return outcome(
-          { ...planned, previous: before.previous, expectation: before.expectation, proof: before.proof },
-          squash(changes),
-          notes,
-        );
-      }
-      if (attempt > request.retries) throw tooBusy(planned);
-
-      env.step("journal");
-      for (const edit of planned.edits) preflight(host, edit.path, edit.tempDir);
-      const folders = missingFolders(host, planned.edits);
-      if (first === undefined) begin(state, operation, request, planned, folders);
-      first ??= planned;
-      makeFolders(host, state, folders);
-
-      env.step("commit");
-      for (const edit of planned.edits) {
-        throwIfStopped(env);
-        const result = await commit(env, state, operation, request, edit);
-        if (result.stale) break;
-        changes.push(asChange(edit));
-      }
-      // Activate and verify stand here: restart the unit once, wait for the engine, undo on evidence.
-    }
+    return await change(env, request, state, notes);
   } catch (error) {
-    if (first === undefined) throw error;
-    if (changes.length > 0) throw await undone(env, state, error);
-    end(state, operation, "failed", error);
-    throw error;
+    if (notes.length === 0) throw error;
+    const words =
+      error instanceof ShimctlError && error.facts.state !== undefined ? [] : ["nothing else was written"];
+    throw withState(error, [...notes, ...words].join("; "), env.host.root);
+  } finally {
+    tidy(state);
+  }
+}
+
+/** How far a change has come: what its failure means depends on it. */
+interface Progress {
+  readonly changes: Change[];
+  first: Planned | undefined;
+  complete: boolean;
+}
+
+async function change(
+  env: Environment,
+  request: Request,
+  state: NodeState,
+  notes: readonly string[],
+): Promise<Outcome> {
+  const progress: Progress = { changes: [], first: undefined, complete: false };
+  try {
+    return await changeUntilStill(env, request, state, notes, progress);
+  } catch (error) {
+    throw progress.first === undefined ? error : await undone(env, state, progress, error);
+  }
+}
+
+/** Commits and plans again until a plan is empty. */
+async function changeUntilStill(
+  env: Environment,
+  request: Request,
+  state: NodeState,
+  notes: readonly string[],
+  progress: Progress,
+): Promise<Outcome> {
+  const { host } = env;
+  const { changes } = progress;
+  const operation = randomUUID();
+  for (let attempt = 0; ; attempt++) {
+    throwIfStopped(env);
+    env.step("read");
+    const { seen, view } = readEngine(host, env.backend, env.site);
+    env.step("plan");
+    const planned = prepare(env, request, seen, view, recordedOf(env, state, request));
+    if (planned.edits.length === 0) {
+      if (progress.first !== undefined) finish(env, state, operation, request, planned, progress);
+      else rememberFound(env, state, request, planned);
+      const { previous, expectation, proof } = progress.first ?? planned;
+      return outcome({ ...planned, previous, expectation, proof }, squash(changes), notes);
+    }
+    if (attempt > request.retries) throw tooBusy(planned);
+
+    env.step("journal");
+    refuseUnwritable(host, planned.edits);
+    const folders = missingFolders(host, planned.edits);
+    if (progress.first === undefined) begin(env, state, operation, request, planned, folders);
+    progress.first ??= planned;
+    makeFolders(host, state, folders);
+
+    env.step("commit");
+    for (const edit of planned.edits) {
+      throwIfStopped(env);
+      const result = await commit(env, state, operation, request, edit);
+      if (result.stale) break;
+      changes.push(asChange(edit));
+    }
+    // Activate and verify stand here: restart the unit once, wait for the engine, undo on evidence.
   }
 }
 
 /** A failed change undoes itself and says so; where that fails too, the next run does it from the journal. */
-async function undone(env: Environment, state: NodeState, error: unknown): Promise<unknown> {
-  let words = "the change was undone";
+async function undone(
+  env: Environment,
+  state: NodeState,
+  { changes, complete }: Progress,
+  error: unknown,
+): Promise<ShimctlError> {
   try {
-    await recover(env, state);
-  } catch {
-    words = "the change is only half made, and every file is complete; the next run undoes it";
+    const { outcome: became, details } = await recover(env, state);
+    const words = {
+      finished: "the change was made and recorded all the same",
+      undone: changes.length > 0 ? "the change was undone" : "nothing of the change is in place",
+      none: complete
+        ? "the change was made and recorded all the same"
+        : "every file is the complete old one or the complete new one; `shimctl status` shows which",
+    }[became];
+    return withState(error, [...details, words].join("; "), env.host.root);
+  } catch (second) {
+    const { message, facts } = withState(second, "", env.host.root);
+    const told = [`undoing it failed as well: ${message}`, ...(facts.state ? [facts.state] : [])];
+    return withState(error, told.join("; "), env.host.root);
   }
-  if (!(error instanceof ShimctlError)) return error;
-  const { state: said } = error.facts;
-  return new ShimctlError(error.code, error.message, {
-    ...error.facts,
-    state: said === undefined ? words : `${said}; ${words}`,
-    cause: error,
-  });
 }
 
-function recordedOf(state: NodeState, request: Request): readonly Handler[] {
-  return Object.values(state.readRecord().record.owners[request.owner]?.handlers ?? {});
+/** What was decided stays so: cleaning up is no reason to call a change failed. */
+function tidy(state: NodeState): void {
+  try {
+    state.prune();
+  } catch {
+    // The next run tries again.
+  }
+}
+
+/** Refuses before anything is written what could not be written whole. */
+function refuseUnwritable(host: Host, edits: readonly FileEdit[]): void {
+  if (edits.length === 0) return;
+  for (const edit of edits) preflight(host, edit.path, edit.tempDir);
+  preflight(host, `${stateFolder}/record.json`);
+}
+
+function recordedOf(env: Environment, state: NodeState, request: Request): readonly Handler[] {
+  return handlersIn(state.readRecord().record, env.site.rootFile, request.owner);
 }
 
 function prepare(
@@ -123,6 +183,7 @@ function prepare(
   const { host, backend, site } = env;
   const handlers = desired(request.intent, request.owner, view, recorded);
   const edits = view.plan(request.owner, handlers);
+  refuseDangling(host, site.rootFile, edits);
   const missing =
     request.intent.command === "uninstall"
       ? []
@@ -156,6 +217,20 @@ function prepare(
     proof: { rules: "passed", "engine-parser": proves ? "passed" : "not run", served: "not run" },
     expectation: view.expect(request.owner, handlers),
   };
+}
+
+/** Nobody can say what a link that leads nowhere is meant to lead to; a file made there may be in the wrong place. */
+function refuseDangling(host: Host, rootFile: string, edits: readonly FileEdit[]): void {
+  if (edits.length === 0) return;
+  for (const path of new Set([rootFile, ...edits.map((edit) => edit.path)])) {
+    const read = host.read(path);
+    if (read.kind !== "absent" || !read.dangling) continue;
+    throw new ShimctlError(
+      "unsupported-node",
+      `Cannot write this file, as its path is a symbolic link that leads nowhere: ${read.resolved}`,
+      { path, hint: "put a file where the link leads, or remove the link" },
+    );
+  }
 }
 
 /** Without its default handler the engine does not load its CRI plugin, and the node is lost. */
@@ -228,17 +303,19 @@ function tooBusy(planned: Planned): ShimctlError {
 }
 
 function begin(
+  env: Environment,
   state: NodeState,
   operation: string,
   request: Request,
   planned: Planned,
   folders: readonly string[],
 ): void {
-  for (const edit of planned.edits) if (edit.before !== null) state.store(edit.before);
   state.append(operation, {
     step: "begin",
     command: request.intent.command,
     owner: request.owner,
+    engine: env.backend.name,
+    rootFile: env.site.rootFile,
     previous: [...planned.previous],
     desired: [...planned.handlers],
     folders: [...folders],
@@ -253,6 +330,8 @@ async function commit(
   edit: FileEdit,
 ): Promise<{ stale: boolean }> {
   const hash = (bytes: Uint8Array | null) => (bytes === null ? null : sha256(bytes));
+  // A run that is cut short leaves to the next one what it displaced, which is merged on this.
+  if (edit.before !== null) state.store(edit.before);
   const result = await commitFile(env.host, edit, {
     retries: request.retries,
     journal: (intent) => {
@@ -280,29 +359,22 @@ function finish(
   operation: string,
   request: Request,
   planned: Planned,
+  progress: Progress,
 ): void {
   env.step("record");
   state.append(operation, { step: "complete" });
+  progress.complete = true;
   recordOwner(env, state, request.owner, planned.handlers);
-  end(state, operation, "changed");
+  state.append(operation, { step: "end", result: "changed" });
 }
 
 /** An empty plan writes nothing, but for a record that says something else than the files. */
 function rememberFound(env: Environment, state: NodeState, request: Request, planned: Planned): void {
   const found = planned.handlers.map((handler) => handler.name).sort();
-  const recorded = recordedOf(state, request)
+  const recorded = recordedOf(env, state, request)
     .map((handler) => handler.name)
     .sort();
   if (found.join() !== recorded.join()) recordOwner(env, state, request.owner, planned.handlers);
-}
-
-function end(state: NodeState, operation: string, result: string, error?: unknown): void {
-  state.append(operation, {
-    step: "end",
-    result,
-    ...(error instanceof ShimctlError ? { code: error.code } : {}),
-  });
-  state.prune();
 }
 
 function missingFolders(host: Host, edits: readonly FileEdit[]): string[] {

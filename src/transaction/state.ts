@@ -1,6 +1,9 @@
+import { ShimctlError } from "../error.ts";
 import {
   appendDurable,
   ensureFolder,
+  isErrno,
+  kindOf,
   listOldest,
   readState,
   removeState,
@@ -40,43 +43,52 @@ export interface NodeState {
 /** @param real turns a host path into the path outside the host root */
 export function openState(real: (path: string) => string, now: () => Date): NodeState {
   const folder = real(stateFolder);
-  const at = (name: string) => `${folder}/${name}`;
-  const journalFiles = [at("journal.1"), at("journal")];
+  const at = (name: string) => (name === "" ? folder : `${folder}/${name}`);
+  const guard = <Result>(name: string, work: () => Result): Result => guarded(at(name), name, work);
   const ensure = (...names: string[]) => {
-    for (const name of ["", ...names]) ensureFolder(name === "" ? folder : at(name), 0o700);
+    for (const name of ["", ...names]) guard(name, () => ensureFolder(at(name), 0o700));
   };
+  const read = (name: string) => guard(name, () => readState(at(name)));
+  const write = (name: string, bytes: Uint8Array) => guard(name, () => writeDurable(at(name), bytes));
+  const text = (name: string) => new TextDecoder().decode(read(name) ?? new Uint8Array());
   return {
-    readRecord: () => parseRecord(readState(at("record.json")), `${stateFolder}/record.json`),
+    readRecord: () => parseRecord(read("record.json"), `${stateFolder}/record.json`),
     writeRecord(record) {
       ensure();
-      writeDurable(at("record.json"), renderRecord(record));
+      write("record.json", renderRecord(record));
     },
-    journal: () =>
-      journalFiles.flatMap((path) =>
-        parseJournal(new TextDecoder().decode(readState(path) ?? new Uint8Array())),
-      ),
+    journal() {
+      let older = "";
+      try {
+        older = text("journal.1");
+      } catch {
+        // It only adds to what is known: a run must not fail over it.
+      }
+      return [...parseJournal(older), ...parseJournal(text("journal"))];
+    },
     lastOperation() {
-      const text = new TextDecoder().decode(readState(at("journal")) ?? new Uint8Array());
-      const begin = text.lastIndexOf('"step":"begin"');
-      const last = begin < 0 ? "" : text.slice(text.lastIndexOf("\n", begin) + 1);
+      const lines = text("journal");
+      const begin = lines.lastIndexOf('"step":"begin"');
+      const last = begin < 0 ? "" : lines.slice(lines.lastIndexOf("\n", begin) + 1);
       refuseNewer(last, `${stateFolder}/journal`);
       return parseJournal(last);
     },
     append(operation, entry) {
       ensure();
-      appendDurable(at("journal"), renderLine(operation, now().toISOString(), entry));
+      const line = renderLine(operation, now().toISOString(), entry);
+      guard("journal", () => appendDurable(at("journal"), line));
     },
     store(bytes) {
       const hash = sha256(bytes);
       ensure("store");
-      if (readState(at(`store/${hash}`)) === undefined) writeDurable(at(`store/${hash}`), bytes);
+      if (storedAs(at(`store/${hash}`), hash) === undefined) write(`store/${hash}`, bytes);
       return hash;
     },
-    stored: (hash) => readState(at(`store/${hash}`)),
+    stored: (hash) => (/^[0-9a-f]{64}$/.test(hash) ? storedAs(at(`store/${hash}`), hash) : undefined),
     keepAside(bytes) {
       const name = `${now().toISOString().replaceAll(":", "-")}-${sha256(bytes).slice(0, 16)}`;
       ensure("conflict");
-      writeDurable(at(`conflict/${name}`), bytes);
+      write(`conflict/${name}`, bytes);
       return `${stateFolder}/conflict/${name}`;
     },
     prune() {
@@ -102,4 +114,64 @@ export function openState(real: (path: string) => string, now: () => Date): Node
       removeState(at("journal"));
     },
   };
+}
+
+/** Stored bytes, if they are what their name says. A damaged copy is as good as none: a merge on it would lose lines. */
+function storedAs(path: string, hash: string): Uint8Array | undefined {
+  let bytes: Uint8Array | undefined;
+  try {
+    bytes = readState(path);
+  } catch {
+    return undefined;
+  }
+  return bytes !== undefined && sha256(bytes) === hash ? bytes : undefined;
+}
+
+/** Failed system calls on our own files, in words, and with the path as the node names it. */
+function guarded<Result>(real: string, name: string, work: () => Result): Result {
+  try {
+    return work();
+  } catch (cause) {
+    throw describe(cause, real, name);
+  }
+}
+
+const ownFiles: Readonly<Record<string, readonly [what: string, hint: string]>> = {
+  "record.json": ["shimctl's record", "move it away; the record is rebuilt from the markers in the files"],
+  journal: [
+    "shimctl's journal",
+    "move it away, then see `shimctl status`: the journal tells what is unfinished",
+  ],
+};
+
+const denials: Readonly<Record<string, readonly [why: string, hint: string]>> = {
+  EROFS: ["its file system is read-only", "mount the node's /var/lib/shimctl writable"],
+  EACCES: ["permission is denied", "run shimctl as root"],
+  EPERM: ["permission is denied", "run shimctl as root, and see lsattr for the file's flags"],
+  ENOTDIR: ["a part of its path is not a folder", "move that file away"],
+  EEXIST: ["a part of its path is not a folder", "move that file away"],
+};
+
+function describe(cause: unknown, real: string, name: string): unknown {
+  const path = name === "" ? stateFolder : `${stateFolder}/${name}`;
+  const kind = kindOf(real);
+  const [what, hint] = ownFiles[name] ?? ["a file of shimctl's own", "move it away"];
+  if (kind !== undefined && (kind !== "a folder" || name in ownFiles)) {
+    return new ShimctlError("unsupported-node", `Cannot read ${what}, as it is ${kind}`, {
+      path,
+      hint,
+      cause,
+    });
+  }
+  if (cause instanceof ShimctlError)
+    return new ShimctlError(cause.code, cause.message, { ...cause.facts, path });
+  for (const [code, [why, next]] of Object.entries(denials)) {
+    if (!isErrno(cause, code)) continue;
+    return new ShimctlError("unsupported-node", `Cannot use shimctl's own files, as ${why}`, {
+      path,
+      hint: next,
+      cause,
+    });
+  }
+  return cause;
 }

@@ -37,7 +37,7 @@ describe("install and uninstall", () => {
     expect(readdirSync(`${node.root}/var/lib/shimctl`).sort()).toEqual(["journal", "record.json", "store"]);
     expect(JSON.parse(readFileSync(`${node.root}/var/lib/shimctl/record.json`, "utf8"))).toEqual({
       format: 1,
-      owners: {},
+      roots: {},
       folders: [],
     });
   });
