@@ -15,7 +15,7 @@ import { type HandlerFile, parseHandlerFile, resolveFile, resolveNames } from ".
 import type { Io } from "./io.ts";
 import type { Log } from "./log.ts";
 import { type Node, openNode } from "./node.ts";
-import type { Parsed } from "./options.ts";
+import { type Parsed, shown } from "./options.ts";
 import { asShimctlError, changeDocument, exitOf, json, problemText } from "./output.ts";
 
 export type ChangeCommand = "install" | "uninstall" | "apply";
@@ -131,7 +131,7 @@ export function ownerOf(parsed: Parsed, file: { content: HandlerFile } | undefin
   if (!valid.success)
     throw new ShimctlError(
       "usage",
-      `Cannot use the owner '${owner}', as it ${valid.error.issues[0]?.message ?? "is invalid"}`,
+      `Cannot use ${parsed.options.given.get("owner") ?? "the owner"}, which ${valid.error.issues[0]?.message ?? "is invalid"}: ${shown(owner)}`,
     );
   return owner;
 }
@@ -159,7 +159,9 @@ export function requestOf(
   return {
     intent: intentOf(parsed, command, file !== undefined, handlers),
     owner,
-    allowMissing: options.allowMissing || (file?.content.allow_missing ?? false),
+    allowMissing: options.given.has("allow-missing")
+      ? options.allowMissing
+      : (file?.content.allow_missing ?? false),
     retries: options.retries,
   };
 }

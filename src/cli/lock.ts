@@ -9,7 +9,7 @@ import type { Parsed } from "./options.ts";
 /** `lock -- COMMAND...`: COMMAND runs while the lock is held, and inherits it. Its exit code is ours. */
 export async function lock(io: Io, log: Log, parsed: Parsed): Promise<number> {
   const [command, ...args] = parsed.rest;
-  if (command === undefined || parsed.args.length > 0) {
+  if (command === undefined) {
     throw new ShimctlError("usage", "Cannot lock, as no command follows '--'", {
       hint: "write shimctl lock -- COMMAND...",
     });

@@ -1,7 +1,7 @@
 import { ExitCode } from "../error.ts";
 import type { Io } from "./io.ts";
 import { flushLogs, openLog } from "./log.ts";
-import { helpText, isCommand, type Parsed, parseArguments, unknownVariables } from "./options.ts";
+import { helpText, isCommand, type Parsed, parseArguments, unknownVariables, wantsJson } from "./options.ts";
 import { asShimctlError, errorEntry, errorText, exitOf, json, outputFormat } from "./output.ts";
 
 /**
@@ -14,7 +14,7 @@ export async function main(argv: readonly string[], io: Io): Promise<number> {
     return await dispatch(parsed, io);
   } catch (thrown) {
     const error = asShimctlError(thrown);
-    if (parsed?.options.json === true || (parsed === undefined && argv.includes("--json"))) {
+    if (parsed?.options.json ?? wantsJson(argv, io.env)) {
       io.out(
         json({
           format: outputFormat,

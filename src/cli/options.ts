@@ -1,4 +1,3 @@
-import { cac } from "cac";
 import { ShimctlError } from "../error.ts";
 
 type Kind = "text" | "flag" | "duration" | "count";
@@ -141,12 +140,9 @@ export interface Options {
   readonly lockTimeoutMs: number;
   readonly retries: number;
   readonly logLevel: string;
-  /** Options that the command line or a variable gave, so that a handler file does not override them. */
-  readonly given: ReadonlySet<string>;
+  /** Options that the command line or a variable gave, and how: `--owner` or `SHIMCTL_OWNER`. */
+  readonly given: ReadonlyMap<string, string>;
 }
-
-/** Keeps cac's parser from turning `2.10` into the number 2.1. */
-const guard = "\u0001";
 
 /**
  * Reads the command line and the variables: a flag beats a variable.
@@ -162,7 +158,7 @@ export function parseArguments(
 
   const first = own.find((token) => !token.startsWith("-"));
   const helpOnly =
-    own.length === 0 ||
+    argv.length === 0 ||
     own[0] === "help" ||
     (first === undefined && own.some((token) => token === "--help" || token === "-h"));
   if (helpOnly)
@@ -170,56 +166,45 @@ export function parseArguments(
       command: "version",
       args: own[0] === "help" ? own.slice(1) : [],
       rest,
-      options: defaults(env),
+      options: finish(new Map(), env, always),
       help: true,
     };
   if (own[0] === "--version" || own[0] === "-V") own.splice(0, 1, "version");
-  const name = own[0] ?? "";
+  const name = own[0] ?? "--";
   if (!isCommand(name)) {
-    throw new ShimctlError(
-      "usage",
-      name.startsWith("-")
-        ? `Cannot read '${name}' before a command`
-        : `Cannot run '${name}', as there is no such command`,
-      {
-        hint: `${nearest(name, Object.keys(commands))}\`shimctl --help\` lists them`,
-      },
-    );
+    throw name.startsWith("-")
+      ? new ShimctlError("usage", `Cannot read '${shown(name)}' before a command`, {
+          hint: "write it after the command; `shimctl --help` lists the commands",
+        })
+      : new ShimctlError("usage", `Cannot run '${shown(name)}', as there is no such command`, {
+          hint: `${nearest(name, Object.keys(commands))}\`shimctl --help\` lists them`,
+        });
   }
 
-  const cli = cac("shimctl");
-  const command = cli.command(`${name} [...args]`);
-  const spec: CommandSpec = commands[name];
-  for (const option of spec.options) {
-    const { kind, value, short }: OptionSpec = specs[option];
-    const flag = `${short === undefined ? "" : `-${short}, `}--${option}`;
-    command.option(kind === "flag" ? flag : `${flag} <${value ?? "value"}>`, "");
-  }
-  command.action(() => undefined);
-  const { args, options } = cli.parse(["", "", ...guarded(own, spec.options)], { run: false });
-  const flags = new Map<string, string>();
-  for (const [key, value] of Object.entries(options)) {
-    if (key === "--") continue;
-    const option = spec.options.find((candidate) => camel(candidate) === key || shortOf(candidate) === key);
-    if (option === undefined) {
-      const typed = `--${key.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`;
-      throw new ShimctlError("usage", `Cannot use ${typed}, as '${name}' has no such option`, {
-        hint: `${nearest(
-          typed,
-          spec.options.map((known) => `--${known}`),
-        )}\`shimctl ${name} --help\` lists them`,
-      });
-    }
-    if (Array.isArray(value)) throw new ShimctlError("usage", `Cannot use --${option} twice`);
-    flags.set(option, String(value).replaceAll(guard, ""));
-  }
-  return {
-    command: name,
-    args: args.map((arg) => arg.replaceAll(guard, "")),
-    rest,
-    options: finish(flags, env, spec.options),
-    help: flags.get("help") === "true",
-  };
+  const { flags, args } = readTokens(own.slice(1), name);
+  const help = flags.get("help") === "true";
+  if (!help) refuseStray(name, args, split >= 0, flags);
+  return { command: name, args, rest, options: finish(flags, env, commands[name].options), help };
+}
+
+/**
+ * Whether a result goes out as JSON. It is decided before anything else, so that a usage error is one JSON
+ * document as well.
+ */
+export function wantsJson(
+  argv: readonly string[],
+  env: Readonly<Record<string, string | undefined>>,
+): boolean {
+  const split = argv.indexOf("--");
+  const own = split < 0 ? argv : argv.slice(0, split);
+  const said = own.findLast((token) => /^--json(=|$)/.test(token)) ?? env[variable("json")];
+  return said === "--json" || said === "--json=true" || said === "true" || said === "1";
+}
+
+/** What somebody typed, as a message repeats it: short, and on one line. */
+export function shown(text: string): string {
+  const clean = text.replace(/\p{Cc}/gu, "?");
+  return clean.length > 60 ? `${clean.slice(0, 60)}…` : clean;
 }
 
 export function isCommand(name: string): name is CommandName {
@@ -231,97 +216,146 @@ function shortOf(name: OptionName): string | undefined {
   return spec.short;
 }
 
-function camel(name: string): string {
-  // cac reads `--no-restart` as the negation of `restart`.
-  return name.replace(/^no-/, "").replace(/-([a-z])/g, (_, letter: string) => letter.toUpperCase());
-}
-
-/** Joins each option with its value as text, so that no value is taken for a number or for a flag. */
-function guarded(argv: readonly string[], known: readonly OptionName[]): string[] {
-  const out: string[] = [];
+/** Takes the command line apart into options, as they were written, and everything else. */
+function readTokens(
+  argv: readonly string[],
+  command: CommandName,
+): { flags: Map<OptionName, string>; args: string[] } {
+  const known: readonly OptionName[] = commands[command].options;
+  const flags = new Map<OptionName, string>();
+  const args: string[] = [];
   for (let i = 0; i < argv.length; i++) {
     const token = argv[i] ?? "";
-    const match = /^--?([a-z][a-z-]*)(?:=(.*))?$/s.exec(token);
-    const option =
-      match === null
-        ? undefined
-        : known.find(
-            (name) =>
-              name === match[1] ||
-              (token.startsWith(`-${match[1]}`) && !token.startsWith("--") && shortOf(name) === match[1]),
-          );
-    if (option === undefined) {
-      out.push(token);
+    if (!token.startsWith("-") || token === "-") {
+      args.push(token);
       continue;
     }
+    const [, dashes, name, inline] = /^(--?)([^=]*)(?:=(.*))?$/s.exec(token) ?? [];
+    const option = known.find((each) => (dashes === "--" ? each : shortOf(each)) === name);
+    if (option === undefined) {
+      const typed = `${dashes ?? ""}${name ?? ""}`;
+      throw new ShimctlError("usage", `Cannot use ${shown(typed)}, as '${command}' has no such option`, {
+        hint: `${nearest(
+          typed,
+          known.map((each) => `--${each}`),
+        )}\`shimctl ${command} --help\` lists them`,
+      });
+    }
+    if (flags.has(option)) throw new ShimctlError("usage", `Cannot use --${option} twice`);
     const spec: OptionSpec = specs[option];
     if (spec.kind === "flag") {
-      const value = match?.[2];
-      if (value !== undefined && value !== "true" && value !== "false")
-        throw new ShimctlError("usage", `Cannot read --${option}, which takes no value: ${value}`);
-      // `=false` on a flag is as if it was not there.
-      if (value !== "false") out.push(`--${option}`);
+      if (inline !== undefined && inline !== "true" && inline !== "false")
+        throw new ShimctlError("usage", `Cannot read --${option}, which takes no value: ${shown(inline)}`);
+      flags.set(option, inline ?? "true");
       continue;
     }
-    const value = match?.[2] ?? argv[++i];
-    if (value === undefined || (match?.[2] === undefined && value.startsWith("--"))) {
-      throw new ShimctlError("usage", `Cannot read --${option}, as its value is missing`, {
+    const value = inline ?? argv[++i];
+    if (value === undefined || value === "" || (inline === undefined && value.startsWith("--"))) {
+      const why = value === "" ? "empty" : "missing";
+      throw new ShimctlError("usage", `Cannot read --${option}, as its value is ${why}`, {
         hint: `write --${option} ${spec.value ?? "VALUE"}`,
       });
     }
-    out.push(`--${option}=${guard}${value}`);
+    flags.set(option, value);
   }
-  return out;
+  return { flags, args };
+}
+
+/** What a command would not look at is refused: whoever wrote it meant something by it. */
+function refuseStray(
+  command: CommandName,
+  args: readonly string[],
+  hasRest: boolean,
+  flags: ReadonlyMap<OptionName, string>,
+): void {
+  if (hasRest && command !== "lock") {
+    throw new ShimctlError("usage", `Cannot read '--', which '${command}' does not take`, {
+      hint: "write options before or after the names, without '--'; nothing here needs it",
+    });
+  }
+  const [first] = args;
+  if (first !== undefined && (command === "status" || command === "version" || command === "lock")) {
+    throw new ShimctlError("usage", `Cannot read '${shown(first)}', as '${command}' takes no such argument`, {
+      hint:
+        command === "lock"
+          ? "write the command to run after '--': shimctl lock -- COMMAND..."
+          : `\`shimctl ${command} --help\` says what it takes`,
+    });
+  }
+  if (first !== undefined && command === "apply") {
+    throw new ShimctlError("usage", "Cannot apply handlers by name", {
+      hint: "write them into a handler file: apply -f FILE",
+    });
+  }
+  if (args.includes("-")) {
+    throw new ShimctlError("usage", "Cannot read '-', as it is no name", {
+      hint: "to read a handler file from a pipe, pass -f /dev/stdin",
+    });
+  }
+  if (command !== "diff" || (first !== undefined && !isCommand(first))) return;
+  const taken: readonly OptionName[] = first === undefined ? [...change, ...always] : commands[first].options;
+  const unread = [...flags.keys()].find((name) => !taken.includes(name));
+  if (unread === undefined) return;
+  const inner = first === undefined ? "'diff' alone" : `'diff ${first}'`;
+  throw new ShimctlError("usage", `Cannot use --${unread}, as ${inner} does not take it`, {
+    hint: "write diff install, diff uninstall or diff apply, then what that command takes",
+  });
 }
 
 function variable(name: string): string {
   return `SHIMCTL_${name.toUpperCase().replaceAll("-", "_")}`;
 }
 
-function defaults(env: Readonly<Record<string, string | undefined>>): Options {
-  return finish(new Map(), env, always);
-}
-
 function finish(
-  flags: ReadonlyMap<string, string>,
+  flags: ReadonlyMap<OptionName, string>,
   env: Readonly<Record<string, string | undefined>>,
   known: readonly OptionName[],
 ): Options {
-  const given = new Set<string>();
+  const given = new Map<string, string>();
+  const values = new Map<OptionName, string>();
+  for (const name of known) {
+    const flag = flags.get(name);
+    // An empty variable counts as unset: that is how a manifest leaves one out.
+    const said = flag ?? (env[variable(name)] || undefined);
+    if (said === undefined) continue;
+    given.set(name, flag === undefined ? variable(name) : `--${name}`);
+    values.set(name, said);
+  }
   const get = (name: OptionName): string | undefined => {
     const spec: OptionSpec = specs[name];
-    // cac says `restart: false` for `--no-restart`.
-    const flag = name === "no-restart" ? (flags.has(name) ? "true" : undefined) : flags.get(name);
-    const said = flag ?? (known.includes(name) ? env[variable(name)] : undefined);
-    if (said !== undefined && said !== "") given.add(name);
-    return said === undefined || said === "" ? spec.default : said;
+    return values.get(name) ?? spec.default;
   };
   const text = (name: OptionName): string => get(name) ?? "";
+  /** How the value came here, as whoever has to mend it knows it. */
+  const called = (name: OptionName): string => given.get(name) ?? `--${name}`;
   const flag = (name: OptionName): boolean => {
     const value = get(name);
     if (value === undefined || value === "false" || value === "0") return false;
     if (value === "true" || value === "1") return true;
-    throw new ShimctlError("usage", `Cannot read ${variable(name)}, which must be true or false: ${value}`);
-  };
-  const engine = text("engine");
-  if (engine !== "auto" && engine !== "containerd" && engine !== "crio") {
     throw new ShimctlError(
       "usage",
-      `Cannot read --engine, which must be auto, containerd or crio: ${engine}`,
+      `Cannot read ${called(name)}, which must be true or false: ${shown(value)}`,
     );
-  }
-  for (const name of ["root", "config", "prefix"] as const) {
+  };
+  const oneOf = <T extends string>(name: OptionName, ...allowed: readonly T[]): T => {
+    const value = text(name);
+    const found = allowed.find((each) => each === value);
+    if (found !== undefined) return found;
+    const all = `${allowed.slice(0, -1).join(", ")} or ${allowed.at(-1) ?? ""}`;
+    throw new ShimctlError("usage", `Cannot read ${called(name)}, which must be ${all}: ${shown(value)}`);
+  };
+  for (const name of ["config", "prefix"] as const) {
     const value = get(name);
-    if (name !== "root" && value !== undefined && !value.startsWith("/"))
-      throw new ShimctlError("usage", `Cannot use --${name}, which must be an absolute path: ${value}`);
+    if (value !== undefined && !value.startsWith("/"))
+      throw new ShimctlError(
+        "usage",
+        `Cannot use ${called(name)}, which must be an absolute path: ${shown(value)}`,
+      );
   }
-  const timeout =
-    flags.has("timeout") || (known.includes("timeout") && env[variable("timeout")] !== undefined)
-      ? "timeout"
-      : "lock-timeout";
+  const timeout = known.includes("timeout") ? "timeout" : "lock-timeout";
   return {
     root: text("root"),
-    engine,
+    engine: oneOf("engine", "auto", "containerd", "crio"),
     engineVersion: get("engine-version"),
     config: get("config"),
     owner: text("owner"),
@@ -333,23 +367,23 @@ function finish(
     dryRun: flag("dry-run"),
     proveWith: get("prove-with"),
     json: flag("json"),
-    lockTimeoutMs: duration(timeout, text(timeout)),
-    retries: count("retries", text("retries")),
-    logLevel: level(text("log-level")),
+    lockTimeoutMs: duration(called(timeout), text(timeout)),
+    retries: count(called("retries"), text("retries")),
+    logLevel: oneOf("log-level", "silent", "error", "warn", "info", "debug"),
     given,
   };
 }
 
 const units: Readonly<Record<string, number>> = { ms: 1, s: 1000, m: 60_000, h: 3_600_000, d: 86_400_000 };
 
-/** `90s`, `15m`, `1h30m`; a bare number is seconds. Milliseconds. */
+/** `90s`, `15m`, `1h30m`; a bare number is seconds. Milliseconds. @param name how errors call it */
 export function duration(name: string, text: string): number {
   if (/^\d+(\.\d+)?$/.test(text)) return Number(text) * 1000;
   const parts = [...text.matchAll(/(\d+(?:\.\d+)?)(ms|s|m|h|d)/g)];
   if (parts.length === 0 || parts.map((part) => part[0]).join("") !== text) {
     throw new ShimctlError(
       "usage",
-      `Cannot read --${name}, which must be a time such as 90s or 15m: ${text}`,
+      `Cannot read ${name}, which must be a time such as 90s or 15m: ${shown(text)}`,
     );
   }
   return parts.reduce((sum, [, amount, unit]) => sum + Number(amount) * (units[unit ?? "s"] ?? 1000), 0);
@@ -357,18 +391,8 @@ export function duration(name: string, text: string): number {
 
 function count(name: string, text: string): number {
   if (!/^\d{1,6}$/.test(text))
-    throw new ShimctlError("usage", `Cannot read --${name}, which must be a whole number: ${text}`);
+    throw new ShimctlError("usage", `Cannot read ${name}, which must be a whole number: ${shown(text)}`);
   return Number(text);
-}
-
-function level(text: string): string {
-  if (!["silent", "error", "warn", "info", "debug"].includes(text)) {
-    throw new ShimctlError(
-      "usage",
-      `Cannot read --log-level, which must be silent, error, warn, info or debug: ${text}`,
-    );
-  }
-  return text;
 }
 
 /**
@@ -379,6 +403,7 @@ export function unknownVariables(env: Readonly<Record<string, string | undefined
   const known = new Set<string>([
     ...Object.keys(specs).map(variable),
     "SHIMCTL_LOCK_FD",
+    "SHIMCTL_LOCK_LEVEL",
     "SHIMCTL_NODE_NAME",
   ]);
   return Object.keys(env).filter(

@@ -18,7 +18,7 @@ export const OwnerName = z
   .check(
     z.regex(
       /^(?!shared$)[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?$/,
-      "must be a short lower-case name, not 'shared'",
+      "must be at most 40 lower-case letters, digits or '-', with no '-' at either end, and not 'shared'",
     ),
   );
 
