@@ -121,9 +121,9 @@ async function changeUntilStill(
     env.step("commit");
     for (const edit of planned.edits) {
       throwIfStopped(env);
-      const result = await commit(env, state, operation, request, edit);
-      if (result.stale) break;
-      changes.push(asChange(edit));
+      const made = await commit(env, state, operation, request, edit);
+      if (made === undefined) break;
+      changes.push(asChange(made));
     }
     // Activate and verify stand here: restart the unit once, wait for the engine, undo on evidence.
   }
@@ -322,18 +322,23 @@ function begin(
   });
 }
 
+/** How often an edit is made again on a file that moved, before the whole node is read and judged anew. */
+const quickTries = 20;
+
+/** Returns what was done, or `undefined` where the file needs a new plan. */
 async function commit(
   env: Environment,
   state: NodeState,
   operation: string,
   request: Request,
   edit: FileEdit,
-): Promise<{ stale: boolean }> {
+): Promise<FileEdit | undefined> {
   const hash = (bytes: Uint8Array | null) => (bytes === null ? null : sha256(bytes));
   // A run that is cut short leaves to the next one what it displaced, which is merged on this.
   if (edit.before !== null) state.store(edit.before);
   const result = await commitFile(env.host, edit, {
     retries: request.retries,
+    again: quickTries,
     journal: (intent) => {
       state.append(operation, { step: "intent", ...intent });
     },
@@ -343,14 +348,15 @@ async function commit(
       return store;
     },
   });
-  if (!result.stale)
-    state.append(operation, {
-      step: "committed",
-      path: edit.path,
-      before: hash(edit.before),
-      after: hash(edit.after),
-    });
-  return result;
+  if (result.stale) return undefined;
+  const made = result.made ?? edit;
+  state.append(operation, {
+    step: "committed",
+    path: made.path,
+    before: hash(made.before),
+    after: hash(made.after),
+  });
+  return made;
 }
 
 function finish(
