@@ -14,7 +14,7 @@ export async function lock(io: Io, log: Log, parsed: Parsed): Promise<number> {
       hint: "write shimctl lock -- COMMAND...",
     });
   }
-  const host = openHost(parsed.options.root);
+  const host = openHost(parsed.options.root, parsed.options.given.get("root"));
   const held = await acquireLock(host, {
     timeoutMs: parsed.options.lockTimeoutMs,
     owner: parsed.options.owner,

@@ -16,7 +16,7 @@ export interface Node {
 
 /** The node that the options name, with its engine. */
 export function openNode(options: Options): Node {
-  const host = openHost(options.root);
+  const host = openHost(options.root, options.given.get("root"));
   const found = detect(
     host,
     { engine: options.engine, config: options.config, version: options.engineVersion },

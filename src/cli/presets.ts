@@ -13,7 +13,7 @@ import { table } from "./table.ts";
 export function presets(io: Io, parsed: Parsed): number {
   const [name, ...more] = parsed.args;
   if (more.length > 0) throw new ShimctlError("usage", "Cannot show more than one preset");
-  const host = openHost(parsed.options.root);
+  const host = openHost(parsed.options.root, parsed.options.given.get("root"));
   const facts: ResolveFacts = {
     prefix: parsed.options.prefix,
     snapshotter: parsed.options.snapshotter,

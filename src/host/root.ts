@@ -8,6 +8,8 @@ import {
   readdirSync,
   readlinkSync,
   readSync,
+  realpathSync,
+  statSync,
 } from "node:fs";
 import { ShimctlError } from "../error.ts";
 import type { HostFiles, Read } from "./host.ts";
@@ -31,9 +33,11 @@ const readAttempts = 5;
 /**
  * Opens the node's file system at a folder: `/`, `/host` in a container, any folder for a sandbox. Symbolic
  * links resolve inside it, absolute ones too, and `..` never leads out of it.
+ * Throws ShimctlError `usage` where there is no such folder.
+ * @param option how errors call what named the folder
  */
-export function openHost(root: string): Host {
-  const base = root.replace(/\/+$/, "");
+export function openHost(root: string, option = "--root"): Host {
+  const base = realRoot(root, option).replace(/\/$/, "");
   const outside = (path: string) => (path === "/" ? base || "/" : `${base}${path}`);
   const walkTo = (path: string) => walk(outside, path);
   const resolve = (path: string) => {
@@ -57,6 +61,18 @@ export function openHost(root: string): Host {
     },
     exists: (path) => walkTo(path).kind === "there",
   };
+}
+
+/** One spelling for each root, the one that /proc/self/mountinfo has. */
+function realRoot(root: string, option: string): string {
+  let reason = "there is no such folder";
+  try {
+    const real = realpathSync(root);
+    if (statSync(real).isDirectory()) return real;
+  } catch (error) {
+    if (codeOf(error) !== "ENOENT" && codeOf(error) !== "ENOTDIR") reason = reasonOf(error);
+  }
+  throw new ShimctlError("usage", `Cannot use ${option}, as ${reason}`, { path: root });
 }
 
 type Place =
@@ -242,9 +258,12 @@ const reasons: Readonly<Record<string, string>> = {
   EISDIR: "it is a folder",
   ENXIO: "it is not a regular file",
   EROFS: "its file system is read-only",
+  ENOSPC: "there is no space left",
+  EDQUOT: "the disk quota is used up",
+  EBADF: "it is closed",
   EACCES: "permission is denied",
   EPERM: "permission is denied",
-  EIO: "the disk reports an error",
+  EIO: "the device reports an error",
   ELOOP: "its symbolic links do not end",
   ENAMETOOLONG: "its name is too long",
   ENOTDIR: "a part of its path is not a folder",

@@ -1,13 +1,15 @@
 import { describe, expect, test } from "bun:test";
 import { type SpawnSyncReturns, spawn, spawnSync } from "node:child_process";
-import { existsSync, mkdirSync, readFileSync, statSync } from "node:fs";
+import { existsSync, mkdirSync, readFileSync, realpathSync, statSync, symlinkSync } from "node:fs";
 import process from "node:process";
 import { setTimeout as sleep } from "node:timers/promises";
+import { openHost } from "../../src/host/root.ts";
 import { compiled } from "../support/binary.ts";
 import { Node } from "../support/node.ts";
 
 const config = "version = 3\n";
 
+const rootFile = "/etc/containerd/config.toml";
 const asRoot = process.geteuid?.() === 0;
 
 interface Setting {
@@ -100,5 +102,71 @@ describe("the lock files", () => {
     expect(ran.status).toBe(6);
     expect(ran.stderr).toContain("as its lock belongs to user 0 and you are 65534");
     expect(ran.stderr).toContain("next: run as root\n");
+  });
+});
+
+describe("output that cannot be written", () => {
+  test("is told in one line with exit code 1, and the command was carried out", () => {
+    using node = new Node("2.1.9", config);
+    for (const json of ["", " --json"]) {
+      const ran = shell(node, `$SHIMCTL install kata-qemu${json} >/dev/full`);
+      expect([ran.status, ran.stderr]).toEqual([
+        1,
+        "shimctl: the command was carried out, but its result could not be printed: there is no space left\n",
+      ]);
+    }
+    expect(node.text()).toContain("imports");
+  });
+
+  test("a command that failed keeps its exit code", () => {
+    using node = new Node("2.1.9", config);
+    const ran = shell(node, "$SHIMCTL install no-such --json >/dev/full");
+    expect([ran.status, ran.stderr]).toEqual([
+      2,
+      "shimctl: the command's result could not be printed: there is no space left\n",
+    ]);
+  });
+
+  test("on stderr is nothing to fail for", () => {
+    using node = new Node("2.1.9", config);
+    const ran = shell(node, "SHIMCTL_BOGUS=1 $SHIMCTL install kata-qemu 2>/dev/full");
+    expect([ran.status, ran.stdout.startsWith("installed kata-qemu\n")]).toEqual([0, true]);
+    expect(shell(node, "$SHIMCTL install no-such 2>/dev/full >/dev/full").status).toBe(2);
+  });
+});
+
+describe("--root", () => {
+  test("every spelling of one folder is the same node", () => {
+    using node = new Node("2.1.9", config);
+    symlinkSync(node.root, `${node.root}/link`);
+    const name = node.root.slice(node.root.lastIndexOf("/") + 1);
+    for (const root of [
+      `${node.root}/`,
+      `${node.root}/./`,
+      `/${node.root}//`,
+      `${node.root}/link`,
+      `./${name}`,
+    ])
+      expect(openHost(root.startsWith(".") ? `${node.root}/../${name}` : root).root).toBe(
+        realpathSync(node.root),
+      );
+    const ran = run(node, ["status", "--root", name], { cwd: `${node.root}/..` });
+    expect(ran.status).toBe(0);
+  });
+
+  test("that is no folder is refused, under the name that it was given by", () => {
+    using node = new Node("2.1.9", config);
+    for (const root of ["/nowhere", `${node.root}${rootFile}`, `${node.root}${rootFile}/x`]) {
+      const ran = run(node, ["install", "kata-qemu", "--root", root]);
+      expect([ran.status, ran.stderr]).toEqual([
+        2,
+        `shimctl: Cannot use --root, as there is no such folder\n  at: ${root}\n  state: nothing was written\n`,
+      ]);
+    }
+    expect(run(node, ["status"], { env: { SHIMCTL_ROOT: "/nowhere" } }).stderr).toContain(
+      "Cannot use SHIMCTL_ROOT, as",
+    );
+    expect(run(node, ["lock", "--root", "/nowhere", "--", "true"]).status).toBe(2);
+    expect(existsSync("/nowhere")).toBe(false);
   });
 });
