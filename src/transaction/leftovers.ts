@@ -12,7 +12,9 @@ export function unexplainedTemps(
   files: readonly string[],
   lastOperation: readonly JournalLine[],
 ): string[] {
-  const explained = new Set(lastOperation.flatMap((line) => (line.step === "intent" ? [line.temp] : [])));
+  // What an operation that has ended left behind was left alone on purpose, and no run will look at it again.
+  const open = lastOperation.some((line) => line.step === "end") ? [] : lastOperation;
+  const explained = new Set(open.flatMap((line) => (line.step === "intent" ? [line.temp] : [])));
   const folders = new Set(files.map((path) => path.slice(0, path.lastIndexOf("/"))));
   return [...folders].flatMap((folder) =>
     (host.list(folder) ?? [])
