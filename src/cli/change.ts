@@ -1,4 +1,3 @@
-import { readFileSync } from "node:fs";
 import type { EngineView } from "../engine/backend.ts";
 import { ShimctlError } from "../error.ts";
 import type { Handler } from "../handler/model.ts";
@@ -14,9 +13,10 @@ import { preview, type Request, run } from "../transaction/run.ts";
 import { type HandlerFile, parseHandlerFile, resolveFile, resolveNames } from "./handler_file.ts";
 import type { Io } from "./io.ts";
 import type { Log } from "./log.ts";
-import { type Node, openNode } from "./node.ts";
+import { explained, type Node, openNode } from "./node.ts";
 import { type Parsed, shown } from "./options.ts";
-import { asShimctlError, changeDocument, exitOf, json, problemText } from "./output.ts";
+import { asShimctlError, changeDocument, exitOf, problemText } from "./output.ts";
+import { readInput } from "./read_input.ts";
 
 export type ChangeCommand = "install" | "uninstall" | "apply";
 
@@ -26,7 +26,7 @@ export async function change(io: Io, log: Log, parsed: Parsed, command: ChangeCo
   let outcome: Outcome | undefined;
   let node: Node | undefined;
   try {
-    const file = handlerFile(parsed);
+    const file = await handlerFile(parsed, io.signal);
     owner = ownerOf(parsed, file);
     node = openNode(parsed.options);
     const request = requestOf(parsed, command, node, owner, file);
@@ -37,13 +37,13 @@ export async function change(io: Io, log: Log, parsed: Parsed, command: ChangeCo
         )
       : await locked(io, log, parsed, node, request);
   } catch (thrown) {
-    if (!parsed.options.json) throw thrown;
-    const error = asShimctlError(thrown);
-    io.out(json(changeDocument(command, owner, parsed.options.dryRun, undefined, error)));
+    const error = node === undefined ? asShimctlError(thrown) : explained(thrown, node.host);
+    if (!parsed.options.json) throw error;
+    io.out(changeDocument(command, owner, parsed.options.dryRun, undefined, error));
     return exitOf(error);
   }
   if (parsed.options.json) {
-    io.out(json(changeDocument(command, owner, parsed.options.dryRun, outcome, undefined)));
+    io.out(changeDocument(command, owner, parsed.options.dryRun, outcome, undefined));
     return 0;
   }
   for (const note of outcome.notes) log.warn(note);
@@ -107,20 +107,13 @@ function proveBy(binary: string, candidate: EngineView): void {
   );
 }
 
-export function handlerFile(parsed: Parsed): { path: string; content: HandlerFile } | undefined {
+export async function handlerFile(
+  parsed: Parsed,
+  signal: AbortSignal,
+): Promise<{ path: string; content: HandlerFile } | undefined> {
   const { file } = parsed.options;
   if (file === undefined) return undefined;
-  let bytes: Uint8Array;
-  try {
-    bytes = new Uint8Array(readFileSync(file));
-  } catch (cause) {
-    throw new ShimctlError("usage", "Cannot read the handler file", {
-      path: file,
-      hint: "check the path given with -f",
-      cause,
-    });
-  }
-  return { path: file, content: parseHandlerFile(bytes, file) };
+  return { path: file, content: parseHandlerFile(await readInput(file, signal), file) };
 }
 
 export function ownerOf(parsed: Parsed, file: { content: HandlerFile } | undefined): string {

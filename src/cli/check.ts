@@ -2,17 +2,9 @@ import type { Problem, Site } from "../engine/backend.ts";
 import { ExitCode, ShimctlError } from "../error.ts";
 import { readEngine } from "../transaction/gather.ts";
 import type { Io } from "./io.ts";
-import { openNode } from "./node.ts";
+import { explained, openNode } from "./node.ts";
 import type { Parsed } from "./options.ts";
-import {
-  asShimctlError,
-  errorEntry,
-  errorText,
-  json,
-  outputFormat,
-  problemEntry,
-  problemText,
-} from "./output.ts";
+import { document, errorText, problemEntry, problemText } from "./output.ts";
 
 /** `check [PATH]`: whether the engine would start on this configuration, and serve what it says. Writes nothing. */
 export function check(io: Io, parsed: Parsed): number {
@@ -31,17 +23,13 @@ export function check(io: Io, parsed: Parsed): number {
       throw new ShimctlError("usage", "Cannot check this file, as it is not there", { path });
     problems = readEngine(node.host, node.backend, site).view.check(node.host);
   } catch (thrown) {
-    const error = asShimctlError(thrown);
+    const error = explained(thrown, node.host);
     const code = error.code === "invalid-config" ? ExitCode.broken : error.exitCode;
     if (parsed.options.json)
       io.out(
-        json({
-          format: outputFormat,
-          command: "check",
-          result: "broken",
+        document("check", code === ExitCode.broken ? "broken" : "refused", error, {
           path: site.rootFile,
           problems: [],
-          error: errorEntry(error),
         }),
       );
     else io.err(errorText(error));
@@ -50,13 +38,9 @@ export function check(io: Io, parsed: Parsed): number {
   const broken = problems.some((problem) => problem.severity === "error");
   if (parsed.options.json) {
     io.out(
-      json({
-        format: outputFormat,
-        command: "check",
-        result: broken ? "broken" : "ok",
+      document("check", broken ? "broken" : "ok", undefined, {
         path: site.rootFile,
         problems: problems.map(problemEntry),
-        error: null,
       }),
     );
   } else {

@@ -9,13 +9,13 @@ import type { Io } from "./io.ts";
 import type { Log } from "./log.ts";
 import { openNode } from "./node.ts";
 import type { Parsed } from "./options.ts";
-import { changeDocument, json, problemText } from "./output.ts";
+import { changeDocument, problemText } from "./output.ts";
 
 /** `diff [install|uninstall|apply] …`: what that command would change; without one, what would mend the owner's drift. */
 export async function diff(io: Io, log: Log, parsed: Parsed): Promise<number> {
   const [command, ...args] = parsed.args;
   const inner: Parsed = { ...parsed, args };
-  const file = handlerFile(inner);
+  const file = await handlerFile(inner, io.signal);
   const owner = ownerOf(inner, file);
   const node = openNode(parsed.options);
   const recorded = (): Request => {
@@ -33,7 +33,7 @@ export async function diff(io: Io, log: Log, parsed: Parsed): Promise<number> {
     const patches = await Promise.all(
       outcome.changes.map(async (change) => ({ path: change.path, patch: await unified(change) })),
     );
-    io.out(json({ ...changeDocument("diff", owner, true, outcome, undefined), patches }));
+    io.out(changeDocument("diff", owner, true, outcome, undefined, { patches }));
     return 0;
   }
   for (const warning of outcome.warnings) log.warn(problemText(warning));

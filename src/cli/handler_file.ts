@@ -7,7 +7,7 @@ import { type ResolveFacts, resolvePreset } from "../handler/resolve.ts";
 import { decodeToml } from "../toml/decode.ts";
 import { parseToml } from "../toml/parse.ts";
 import { lineOf } from "../toml/scan.ts";
-import { nearest } from "./options.ts";
+import { nearest, shown } from "./options.ts";
 
 const formatNumber = 1n;
 
@@ -75,14 +75,32 @@ export function parseHandlerFile(bytes: Uint8Array, path: string): HandlerFile {
   throw new ShimctlError(
     "usage",
     unknown === undefined
-      ? `Cannot read '${at.join(".")}': ${issue?.message ?? "invalid"}`
-      : `Cannot read '${at.join(".")}', as there is no such key`,
+      ? complaintAbout(at, valueAt(table, at), issue?.message)
+      : `Cannot read '${shown(at.join("."))}', as there is no such key`,
     {
       path,
       ...(line === undefined ? {} : { line }),
       ...(unknown === undefined ? {} : { hint: `${nearest(unknown, known)}known here: ${known.join(", ")}` }),
     },
   );
+}
+
+function valueAt(value: unknown, path: readonly string[]): unknown {
+  return path.reduce<unknown>(
+    (inner, key) => (typeof inner === "object" && inner !== null ? Reflect.get(inner, key) : undefined),
+    value,
+  );
+}
+
+function complaintAbout(at: readonly string[], value: unknown, message: string | undefined): string {
+  const key = shown(at.join("."));
+  if (value === undefined) return `Cannot read this handler file, as '${key}' is missing`;
+  if (at.length === 1 && at[0] === "handlers")
+    return "Cannot read 'handlers', which must be tables [handlers.NAME]";
+  if (at.length === 2 && at[0] === "handlers") return `Cannot read '${key}', which must be a table [${key}]`;
+  const said =
+    message === undefined || !message.startsWith("must ") ? "has a value of a wrong kind" : message;
+  return `Cannot read '${key}', which ${said}${typeof value === "string" ? `: ${shown(value)}` : ""}`;
 }
 
 /** TOML integers arrive as bigint; the model wants numbers. */
@@ -93,27 +111,25 @@ function plain(value: unknown): unknown {
   return Object.fromEntries(Object.entries(value).map(([key, inner]) => [key, plain(inner)]));
 }
 
+/** What `facts` say comes from a flag or a variable and beats the file, which beats the preset. */
 export function resolveFile(file: HandlerFile, path: string, facts: ResolveFacts): Handler[] {
   return Object.entries(file.handlers).map(([name, entry]) =>
     resolveEntry(name, entry, path, {
       ...facts,
-      prefix: facts.prefix ?? file.prefix,
-      snapshotter: facts.snapshotter ?? file.snapshotter,
+      prefix: facts.prefix ?? entry.prefix ?? file.prefix,
+      snapshotter: facts.snapshotter ?? entry.snapshotter ?? file.snapshotter,
     }),
   );
 }
 
 function resolveEntry(name: string, entry: Entry, path: string, facts: ResolveFacts): Handler {
-  const { preset: presetName, prefix, containerd, crio, ...own } = entry;
+  const { preset: presetName, prefix: _, containerd, crio, ...own } = entry;
   // A name alone is the preset of that name; an entry that says how to run is spelled out.
   const spelledOut =
     presetName === undefined && (containerd?.runtime_type !== undefined || crio?.runtime_path !== undefined);
   const preset = spelledOut ? undefined : presetFor(presetName ?? name, path);
-  const base =
-    preset === undefined
-      ? undefined
-      : resolvePreset(preset, name, { ...facts, prefix: prefix ?? facts.prefix });
-  const snapshotter = own.snapshotter ?? facts.snapshotter;
+  const base = preset === undefined ? undefined : resolvePreset(preset, name, facts);
+  const { snapshotter } = facts;
   const options = { ...base?.containerd?.options, ...containerd?.options };
   return validHandler(
     {
@@ -137,7 +153,7 @@ function validHandler(value: unknown, name: string, path: string | undefined): H
   const issue = parsed.error.issues[0];
   throw new ShimctlError(
     "usage",
-    `Cannot use handler '${name}': ${issue?.path.join(".") ?? ""} ${issue?.message ?? "is invalid"}`,
+    `Cannot use handler '${shown(name)}', whose ${issue?.path.join(".") ?? "definition"} ${issue?.message ?? "is invalid"}`,
     path === undefined ? {} : { path },
   );
 }
@@ -145,7 +161,7 @@ function validHandler(value: unknown, name: string, path: string | undefined): H
 export function presetFor(name: string, path?: string): Preset {
   const preset = findPreset(name);
   if (preset !== undefined) return preset;
-  throw new ShimctlError("usage", `Cannot find a preset named '${name}'`, {
+  throw new ShimctlError("usage", `Cannot find a preset named '${shown(name)}'`, {
     ...(path === undefined ? {} : { path }),
     hint: `${nearest(
       name,

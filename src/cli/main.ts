@@ -2,7 +2,7 @@ import { ExitCode } from "../error.ts";
 import type { Io } from "./io.ts";
 import { flushLogs, openLog } from "./log.ts";
 import { helpText, isCommand, type Parsed, parseArguments, unknownVariables, wantsJson } from "./options.ts";
-import { asShimctlError, errorEntry, errorText, exitOf, json, outputFormat } from "./output.ts";
+import { asShimctlError, errorDocument, errorText, exitOf } from "./output.ts";
 
 /**
  * The whole command line: arguments in, exit code out. It never ends the process, so it runs inside a test.
@@ -15,14 +15,7 @@ export async function main(argv: readonly string[], io: Io): Promise<number> {
   } catch (thrown) {
     const error = asShimctlError(thrown);
     if (parsed?.options.json ?? wantsJson(argv, io.env)) {
-      io.out(
-        json({
-          format: outputFormat,
-          command: parsed?.command ?? null,
-          result: exitOf(error) === ExitCode.internal ? "failed" : "refused",
-          error: errorEntry(error),
-        }),
-      );
+      io.out(errorDocument(parsed?.command ?? null, error));
     } else io.err(errorText(error));
     if (
       exitOf(error) === ExitCode.internal &&

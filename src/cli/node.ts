@@ -1,11 +1,13 @@
+import { dirname } from "node:path/posix";
 import type { Backend, Site } from "../engine/backend.ts";
 import { backends } from "../engine/registry.ts";
 import { ShimctlError } from "../error.ts";
 import { readGoModule } from "../host/go_binary.ts";
-import { type Host, openHost } from "../host/root.ts";
+import { deniedReason, type Host, openHost } from "../host/root.ts";
 import { detect } from "../layout/detect.ts";
 import type { Found } from "../layout/layout.ts";
 import type { Options } from "./options.ts";
+import { asShimctlError } from "./output.ts";
 
 export interface Node {
   readonly host: Host;
@@ -17,6 +19,7 @@ export interface Node {
 /** The node that the options name, with its engine. */
 export function openNode(options: Options): Node {
   const host = openHost(options.root, options.given.get("root"));
+  refuseMistyped(host, options);
   const found = detect(
     host,
     { engine: options.engine, config: options.config, version: options.engineVersion },
@@ -26,4 +29,41 @@ export function openNode(options: Options): Node {
   if (backend === undefined)
     throw new ShimctlError("unsupported-node", `Cannot configure ${found.layout.engine} in this release`);
   return { host, backend, site: found.site, found };
+}
+
+/** A configuration that is not there is made, but not in a folder that somebody may have mistyped. */
+function refuseMistyped(host: Host, options: Options): void {
+  const { config } = options;
+  const option = options.given.get("config");
+  if (config === undefined || option === undefined || host.exists(config)) return;
+  if (host.list(dirname(config)) !== undefined) return;
+  throw new ShimctlError("usage", `Cannot use ${option}, as neither this file nor its folder is there`, {
+    path: config,
+    hint: "check the path, or make the folder first",
+  });
+}
+
+const bare = "Cannot read the engine's configuration file";
+
+/** Whatever was thrown, with the reason where the engine's file could not be read. */
+export function explained(thrown: unknown, host: Host): ShimctlError {
+  const error = asShimctlError(thrown);
+  const { path } = error.facts;
+  if (error.message !== bare || path === undefined) return error;
+  const read = host.read(path);
+  const reason =
+    read.kind === "unreadable"
+      ? read.reason
+      : read.kind !== "other"
+        ? undefined
+        : read.what === "directory"
+          ? "it is a folder"
+          : "it is not a regular file";
+  if (reason === undefined) return error;
+  const denied = reason === deniedReason;
+  return new ShimctlError(denied ? "unsupported-node" : error.code, `${bare}, as ${reason}`, {
+    ...error.facts,
+    ...(denied ? { hint: "run as root" } : {}),
+    cause: thrown,
+  });
 }

@@ -1,13 +1,14 @@
 import type { Problem } from "../engine/backend.ts";
 import { ExitCode, ShimctlError } from "../error.ts";
 import type { Handler } from "../handler/model.ts";
+import { reasonOf } from "../host/root.ts";
 import { sha256 } from "../host/state.ts";
 import type { Change, Outcome, Proof } from "../transaction/outcome.ts";
 
 /** The number of the JSON documents' format; it grows when a field changes its meaning. */
-export const outputFormat = 1;
+const outputFormat = 1;
 
-export interface ErrorDocument {
+interface ErrorDocument {
   readonly code: string;
   readonly message: string;
   readonly path?: string;
@@ -20,28 +21,54 @@ export interface ErrorDocument {
 
 const notRun: Proof = { rules: "not run", "engine-parser": "not run", served: "not run" };
 
-/** The document that every changing command prints, whatever its result. */
+/** Every document has these fields; `more` says what is known besides, or better. */
+export function document(
+  command: string | null,
+  result: string,
+  error: ShimctlError | undefined,
+  more: Readonly<Record<string, unknown>> = {},
+): string {
+  return json({
+    format: outputFormat,
+    command,
+    owner: null,
+    result,
+    changes: [],
+    handlers: [],
+    proof: notRun,
+    warnings: [],
+    notes: [],
+    ...more,
+    error: error === undefined ? null : errorEntry(error),
+  });
+}
+
+/** The document of a command that failed before it had a result. */
+export function errorDocument(command: string | null, error: ShimctlError): string {
+  return document(command, refused(error) ? "refused" : "failed", error);
+}
+
+/** The document of a changing command, whatever its result. */
 export function changeDocument(
   command: string,
   owner: string,
   dryRun: boolean,
   outcome: Outcome | undefined,
   error: ShimctlError | undefined,
-): Record<string, unknown> {
-  return {
-    format: outputFormat,
-    command,
+  more: Readonly<Record<string, unknown>> = {},
+): string {
+  const result = outcome?.result ?? (error === undefined || refused(error) ? "refused" : "failed");
+  return document(command, result, error, {
     owner,
     dryRun,
-    result: outcome?.result ?? (error === undefined || refused(error) ? "refused" : "failed"),
     changes: (outcome?.changes ?? []).map(changeEntry),
     handlers: (outcome?.handlers ?? []).map(handlerEntry),
     proof: outcome?.proof ?? notRun,
     restart: { done: false, needed: outcome?.result === "changed" },
     warnings: (outcome?.warnings ?? []).map(problemEntry),
     notes: outcome?.notes ?? [],
-    error: error === undefined ? null : errorEntry(error),
-  };
+    ...more,
+  });
 }
 
 /** Refused: decided before anything was written. */
@@ -58,7 +85,7 @@ function changeEntry(change: Change): Record<string, unknown> {
   };
 }
 
-export function handlerEntry(handler: Handler): Record<string, unknown> {
+function handlerEntry(handler: Handler): Record<string, unknown> {
   return { ...handler };
 }
 
@@ -66,7 +93,7 @@ export function problemEntry(problem: Problem): Record<string, unknown> {
   return { ...problem };
 }
 
-export function errorEntry(error: ShimctlError): ErrorDocument {
+function errorEntry(error: ShimctlError): ErrorDocument {
   const { path, line, column, hint, state } = error.facts;
   return {
     code: error.code,
@@ -107,8 +134,8 @@ export function problemText(problem: Problem): string {
   return `${problem.message}${place}${problem.hint === undefined ? "" : `; ${problem.hint}`}`;
 }
 
-export function json(document: unknown): string {
-  return `${JSON.stringify(document, (_, value: unknown) => (typeof value === "bigint" ? Number(value) : value), 2)}\n`;
+function json(value: unknown): string {
+  return `${JSON.stringify(value, (_, inner: unknown) => (typeof inner === "bigint" ? Number(inner) : inner), 2)}\n`;
 }
 
 /** Whatever was thrown, as the one error that people and scripts see. */
@@ -118,16 +145,23 @@ export function asShimctlError(thrown: unknown): ShimctlError {
     thrown instanceof Error && "code" in thrown && typeof thrown.code === "string" ? thrown.code : undefined;
   const path =
     thrown instanceof Error && "path" in thrown && typeof thrown.path === "string" ? thrown.path : undefined;
-  const denied = code === "EACCES" || code === "EPERM" || code === "EROFS";
+  const denied = code === "EACCES" || code === "EPERM";
+  const refusedBySystem = denied || code === "EROFS";
   return new ShimctlError(
-    denied ? "unsupported-node" : "internal",
-    thrown instanceof Error ? thrown.message : String(thrown),
+    refusedBySystem ? "unsupported-node" : "internal",
+    refusedBySystem
+      ? `Cannot use this file, as ${reasonOf(thrown)}`
+      : thrown instanceof Error
+        ? thrown.message
+        : String(thrown),
     {
       ...(path === undefined ? {} : { path }),
       hint: denied
-        ? "run as root, or pass --root for a folder that you may write"
-        : "please report this with the output of the same command and --log-level debug",
-      ...(denied
+        ? "run as root"
+        : refusedBySystem
+          ? "mount it writable"
+          : "please report this with the output of the same command and --log-level debug",
+      ...(refusedBySystem
         ? {}
         : {
             state: "every file is the complete old one or the complete new one; `shimctl status` shows which",

@@ -6,7 +6,7 @@ import { openHost } from "../host/root.ts";
 import { presetFor } from "./handler_file.ts";
 import type { Io } from "./io.ts";
 import type { Parsed } from "./options.ts";
-import { json, outputFormat } from "./output.ts";
+import { document } from "./output.ts";
 import { table } from "./table.ts";
 
 /** `presets [NAME]`: the handlers that shimctl knows, and what one of them would be on this host. */
@@ -34,7 +34,7 @@ export function presets(io: Io, parsed: Parsed): number {
     };
   });
   if (parsed.options.json) {
-    io.out(json({ format: outputFormat, command: "presets", presets: entries }));
+    io.out(document("presets", "ok", undefined, { presets: entries }));
     return 0;
   }
   if (name === undefined) {

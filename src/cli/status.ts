@@ -6,17 +6,9 @@ import { unexplainedTemps } from "../transaction/leftovers.ts";
 import { ownersOf } from "../transaction/record.ts";
 import { openState } from "../transaction/state.ts";
 import type { Io } from "./io.ts";
-import { openNode } from "./node.ts";
+import { explained, openNode } from "./node.ts";
 import type { Parsed } from "./options.ts";
-import {
-  asShimctlError,
-  errorEntry,
-  errorText,
-  json,
-  outputFormat,
-  problemEntry,
-  problemText,
-} from "./output.ts";
+import { document, errorText, problemEntry, problemText } from "./output.ts";
 import { table } from "./table.ts";
 
 /** `status`: what is on the node, who owns it, and whether it is as it was left. Writes nothing. */
@@ -32,7 +24,7 @@ export function status(io: Io, parsed: Parsed): number {
   try {
     ({ view } = readEngine(node.host, node.backend, node.site));
   } catch (thrown) {
-    return broken(io, parsed, asShimctlError(thrown));
+    return broken(io, parsed, explained(thrown, node.host));
   }
   const problems = view.check(node.host);
   const drift: Drift[] = holdingsDrift(ownersOf(record, node.site.rootFile), view.state);
@@ -57,10 +49,7 @@ export function status(io: Io, parsed: Parsed): number {
   const version = node.site.version;
   if (parsed.options.json) {
     io.out(
-      json({
-        format: outputFormat,
-        command: "status",
-        result,
+      document("status", result, undefined, {
         engine: {
           name: engine,
           version: version ?? null,
@@ -75,7 +64,6 @@ export function status(io: Io, parsed: Parsed): number {
         drift,
         unfinished: open,
         problems: problems.map(problemEntry),
-        error: null,
       }),
     );
     return code;
@@ -127,7 +115,7 @@ function broken(io: Io, parsed: Parsed, error: ShimctlError): number {
         ? ExitCode.broken
         : error.exitCode;
   if (parsed.options.json)
-    io.out(json({ format: outputFormat, command: "status", result, error: errorEntry(error) }));
+    io.out(document("status", error.code === "unsupported-node" ? "refused" : result, error));
   else io.err(errorText(error));
   return code;
 }

@@ -2,7 +2,7 @@ import process from "node:process";
 import packageJson from "../../package.json" with { type: "json" };
 import type { Io } from "./io.ts";
 import type { Parsed } from "./options.ts";
-import { json, outputFormat } from "./output.ts";
+import { document } from "./output.ts";
 
 /** `version`: this release, and what it runs on. */
 export function version(io: Io, parsed: Parsed): number {
@@ -10,9 +10,7 @@ export function version(io: Io, parsed: Parsed): number {
   const runtime = bun === undefined ? `deno ${process.versions["deno"] ?? ""}` : `bun ${bun}`;
   if (parsed.options.json)
     io.out(
-      json({
-        format: outputFormat,
-        command: "version",
+      document("version", "ok", undefined, {
         version: packageJson.version,
         runtime,
         platform: `${process.platform}-${process.arch}`,

@@ -1,4 +1,4 @@
-import { closeSync, fstatSync, openSync, readSync } from "node:fs";
+import { closeSync, constants, fstatSync, openSync, readSync } from "node:fs";
 
 const magic = "\xff Go buildinf:";
 const sentinel = 16;
@@ -10,11 +10,13 @@ const sentinel = 16;
 export function readGoModule(file: string): { path: string; version: string } | undefined {
   let fd: number;
   try {
-    fd = openSync(file, "r");
+    // A pipe would keep us waiting for whoever writes into it.
+    fd = openSync(file, constants.O_RDONLY | constants.O_NONBLOCK);
   } catch {
     return undefined;
   }
   try {
+    if (!fstatSync(fd).isFile()) return undefined;
     const section = buildInfoSection(fd);
     return section === undefined ? undefined : parseBuildInfo(section);
   } catch (error) {
@@ -47,7 +49,7 @@ function buildInfoSection(fd: number): Uint8Array | undefined {
   const entry = header.getUint16(58, true);
   const count = header.getUint16(60, true);
   const names = header.getUint16(62, true);
-  if (entry < 64 || table + entry * count > size) return undefined;
+  if (entry < 64 || table + entry * count > size || entry * count > 1 << 24) return undefined;
   const sections = readAt(fd, table, entry * count);
   const place = (index: number) => ({
     name: sections.getUint32(index * entry, true),

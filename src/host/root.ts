@@ -253,6 +253,8 @@ function codeOf(error: unknown): string | undefined {
   return error instanceof Error && "code" in error && typeof error.code === "string" ? error.code : undefined;
 }
 
+export const deniedReason = "permission is denied";
+
 const reasons: Readonly<Record<string, string>> = {
   ENOENT: "it is not there",
   EISDIR: "it is a folder",
@@ -261,8 +263,8 @@ const reasons: Readonly<Record<string, string>> = {
   ENOSPC: "there is no space left",
   EDQUOT: "the disk quota is used up",
   EBADF: "it is closed",
-  EACCES: "permission is denied",
-  EPERM: "permission is denied",
+  EACCES: deniedReason,
+  EPERM: deniedReason,
   EIO: "the device reports an error",
   ELOOP: "its symbolic links do not end",
   ENAMETOOLONG: "its name is too long",

@@ -170,3 +170,196 @@ describe("--root", () => {
     expect(existsSync("/nowhere")).toBe(false);
   });
 });
+
+describe("a handler file", () => {
+  const handlers = "format = 1\n[handlers.kata-qemu]\n";
+
+  test("comes through a pipe, named or not", () => {
+    using node = new Node("2.1.9", config);
+    const piped = run(node, ["apply", "--dry-run", "-f", "/dev/stdin"], { input: handlers });
+    expect([piped.status, piped.stdout.startsWith("would have installed kata-qemu")]).toEqual([0, true]);
+    node.place("/handlers.toml", handlers);
+    fifo(`${node.root}/pipe`);
+    const named = shell(
+      node,
+      `(sleep 0.2; cat ${node.root}/handlers.toml >${node.root}/pipe) & $SHIMCTL apply --dry-run -f ${node.root}/pipe`,
+    );
+    expect([named.status, named.stderr]).toEqual([0, ""]);
+  });
+
+  test("that nobody writes is waited for until a signal comes", async () => {
+    using node = new Node("2.1.9", config);
+    fifo(`${node.root}/pipe`);
+    const child = spawn(compiled(), ["apply", "-f", `${node.root}/pipe`], {
+      env: { ...process.env, SHIMCTL_ROOT: node.root, SHIMCTL_ENGINE_VERSION: "2.1.9" },
+      stdio: "ignore",
+    });
+    const ended = new Promise<number | null>((resolve) => child.on("close", resolve));
+    await sleep(300);
+    child.kill("SIGTERM");
+    expect(await ended).toBe(143);
+  });
+
+  test("that cannot be read is refused with the reason", () => {
+    using node = new Node("2.1.9", config);
+    node.place("/large.toml", new Uint8Array((4 << 20) + 1).fill(0x23));
+    node.place("/missing.toml", "format = 1\n");
+    node.place("/flat.toml", 'format = 1\nhandlers = "x"\n');
+    node.place("/inner.toml", "format = 1\nhandlers.x = 1\n");
+    node.place("/owner.toml", `format = 1\nowner = "${"X".repeat(500)}"\n[handlers.crun]\n`);
+    for (const [path, reason] of [
+      ["/not-there", "Cannot read the handler file, as it is not there"],
+      ["/etc", "Cannot read the handler file, as it is a folder"],
+      ["/large.toml", "Cannot read the handler file, as it is larger than 4 MiB"],
+      ["/missing.toml", "Cannot read this handler file, as 'handlers' is missing"],
+      ["/flat.toml", "Cannot read 'handlers', which must be tables [handlers.NAME]"],
+      ["/inner.toml", "Cannot read 'handlers.x', which must be a table [handlers.x]"],
+      [
+        "/owner.toml",
+        `Cannot read 'owner', which must be at most 40 lower-case letters, digits or '-', with no '-' at either end, and not 'shared': ${"X".repeat(60)}…`,
+      ],
+    ] as const) {
+      const ran = run(node, ["apply", "-f", node.root + path]);
+      expect([ran.status, ran.stderr.split("\n")[0]]).toEqual([2, `shimctl: ${reason}`]);
+    }
+    const ran = run(node, ["apply", "-f", "/dev/zero"]);
+    expect([ran.status, ran.stderr.includes("larger than 4 MiB")]).toEqual([2, true]);
+  });
+
+  test("gives way to flags and variables, for each handler too", async () => {
+    const plugins = ["all", "one", "variable", "flag"].map(
+      (name) => `[proxy_plugins.${name}]\ntype = "snapshot"\naddress = "/run/${name}.sock"\n`,
+    );
+    using node = new Node("2.1.9", config + plugins.join(""));
+    node.place(
+      "/handlers.toml",
+      'format = 1\nsnapshotter = "all"\nallow_missing = true\n[handlers.kata-qemu]\n[handlers.crun]\nsnapshotter = "one"\nprefix = "/one"\n',
+    );
+    const made = async (args: readonly string[], env: Readonly<Record<string, string>> = {}) => {
+      const ran = await node.run(
+        ["apply", "--json", "--engine-version", "2.1.9", "-f", `${node.root}/handlers.toml`, ...args],
+        env,
+      );
+      return (ran.json()["handlers"] as { name: string; snapshotter?: string }[])
+        .map(
+          (handler) =>
+            `${handler.name} ${handler.snapshotter}${JSON.stringify(handler).includes("/one/") ? " /one" : ""}`,
+        )
+        .sort();
+    };
+    expect(await made([])).toEqual(["crun one /one", "kata-qemu all"]);
+    expect(await made([], { SHIMCTL_SNAPSHOTTER: "variable" })).toEqual([
+      "crun variable /one",
+      "kata-qemu variable",
+    ]);
+    expect(
+      await made(["--snapshotter", "flag", "--prefix", "/two"], { SHIMCTL_SNAPSHOTTER: "variable" }),
+    ).toEqual(["crun flag", "kata-qemu flag"]);
+    const refused = await node.run([
+      "apply",
+      "--allow-missing=false",
+      "-f",
+      `${node.root}/handlers.toml`,
+      "--prefix",
+      "/nowhere",
+    ]);
+    expect(refused.code).toBe(3);
+  });
+});
+
+test("an engine's binary that is a pipe or a folder is not waited for", () => {
+  using node = new Node("2.1.9", config);
+  mkdirSync(`${node.root}/usr/local/bin/containerd`);
+  fifo(`${node.root}/usr/bin/containerd`);
+  expect(run(node, ["status"], { env: { SHIMCTL_ENGINE_VERSION: "" } }).status).toBe(0);
+});
+
+describe("every JSON document has the same fields", () => {
+  const fields = [
+    "format",
+    "command",
+    "owner",
+    "result",
+    "changes",
+    "handlers",
+    "proof",
+    "warnings",
+    "notes",
+    "error",
+  ];
+  test.each([
+    [["install", "--bogus", "--json"], "refused", 2],
+    [["nonsense", "--json"], "refused", 2],
+    [["install", "no-such", "--json"], "refused", 2],
+    [["diff", "install", "no-such", "--json"], "refused", 2],
+    [["diff", "--json"], "unchanged", 0],
+    [["install", "kata-qemu", "--json", "--", "x"], "refused", 2],
+    [["install", "kata-qemu", "--json"], "changed", 0],
+    [["status", "--json"], "in sync", 0],
+    [["status", "--json", "--root", "/nowhere"], "refused", 2],
+    [["check", "--json"], "ok", 0],
+    [["check", "/nowhere", "--json"], "refused", 2],
+    [["presets", "--json"], "ok", 0],
+    [["version", "--json"], "ok", 0],
+  ] as const)("%p", async (args, result, code) => {
+    using node = new Node("2.1.9", config);
+    const ran = await node.run(args);
+    const document = ran.json();
+    expect([ran.code, document["result"], ran.err]).toEqual([code, result, ""]);
+    expect(fields.filter((field) => !Object.hasOwn(document, field))).toEqual([]);
+  });
+
+  test("the variable asks for JSON as well, and `lock` keeps it from the command", async () => {
+    using node = new Node("2.1.9", config);
+    expect((await node.run(["install", "--bogus"], { SHIMCTL_JSON: "true" })).json()["result"]).toBe(
+      "refused",
+    );
+    const lock = await node.run(["lock", "--bogus", "--", "x", "--json"]);
+    expect([lock.out, lock.err.startsWith("shimctl: Cannot use --bogus")]).toEqual(["", true]);
+  });
+});
+
+describe("an engine's configuration that cannot be read", () => {
+  test.each([
+    ["a folder", "it is a folder"],
+    ["a named pipe", "it is not a regular file"],
+    ["a link to itself", "its symbolic links do not end"],
+  ])("%s is told by its reason", (what, reason) => {
+    using node = new Node("2.1.9");
+    mkdirSync(`${node.root}/etc/containerd`, { recursive: true });
+    const path = node.root + rootFile;
+    if (what === "a folder") mkdirSync(path);
+    else if (what === "a named pipe") fifo(path);
+    else symlinkSync("config.toml", path);
+    for (const command of [["status"], ["check"], ["install", "crun"]]) {
+      const ran = run(node, command);
+      expect(ran.stderr).toContain(`Cannot read the engine's configuration file, as ${reason}\n`);
+      expect(ran.status).toBe(command[0] === "install" ? 3 : 11);
+    }
+  });
+
+  test.skipIf(!asRoot)("for want of permission is not broken: run as root", () => {
+    using node = new Node("2.1.9", config);
+    expect(run(node, ["install", "kata-qemu"]).status).toBe(0);
+    const folder = compiled().slice(0, compiled().lastIndexOf("/"));
+    const nobody = "setpriv --reuid 65534 --regid 65534 --clear-groups $SHIMCTL";
+    expect(spawnSync("chmod", ["755", node.root, folder]).status).toBe(0);
+    for (const mend of ["true", `rm -rf ${node.root}/var/lib/shimctl; chmod 600 ${node.root}${rootFile}`]) {
+      const ran = shell(node, `${mend}; ${nobody} status`);
+      expect([ran.status, ran.stderr]).toEqual([6, expect.stringContaining("as permission is denied\n")]);
+      expect(ran.stderr).toContain("next: run as root\n");
+    }
+    expect(shell(node, `${nobody} check`).status).toBe(6);
+  });
+
+  test("a mistyped --config is not made, nor is its folder", () => {
+    using node = new Node("2.1.9", config);
+    const ran = run(node, ["install", "crun", "--config", "/etc/contianerd/config.toml"]);
+    expect([ran.status, ran.stderr]).toEqual([
+      2,
+      "shimctl: Cannot use --config, as neither this file nor its folder is there\n  at: /etc/contianerd/config.toml\n  state: nothing was written\n  next: check the path, or make the folder first\n",
+    ]);
+    expect(existsSync(`${node.root}/etc/contianerd`)).toBe(false);
+    expect(run(node, ["install", "crun", "--config", "/etc/containerd/other.toml"]).status).toBe(0);
+  });
+});
