@@ -14,6 +14,10 @@ export async function lock(io: Io, log: Log, parsed: Parsed): Promise<number> {
       hint: "write shimctl lock -- COMMAND...",
     });
   }
+  if (command === "")
+    throw new ShimctlError("usage", "Cannot run this command, as its name is empty", {
+      hint: "write shimctl lock -- COMMAND...",
+    });
   const host = openHost(parsed.options.root, parsed.options.given.get("root"));
   const held = await acquireLock(host, {
     timeoutMs: parsed.options.lockTimeoutMs,

@@ -3,6 +3,7 @@ import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname } from "node:path";
 import { ShimctlError } from "../error.ts";
+import { reasonOf } from "./root.ts";
 
 /** A parser that takes longer hangs. */
 const limitMs = 30_000;
@@ -16,10 +17,10 @@ interface Copies {
 /**
  * Lets an engine's own binary parse a configuration, as copies in a private folder that is gone afterwards.
  * Returns the last line of its complaint, or `undefined` where it accepts.
- * Throws `usage` when there is no such program.
+ * Throws `usage` when the program cannot be run, `unsupported-node` when there is no place for the copies.
  */
 export function complaintOf(binary: string, stage: (folder: string) => Copies): string | undefined {
-  const folder = mkdtempSync(`${tmpdir()}/shimctl-prove-`);
+  const folder = privateFolder();
   try {
     const { files, args } = stage(folder);
     for (const file of files) {
@@ -33,14 +34,28 @@ export function complaintOf(binary: string, stage: (folder: string) => Copies): 
       stdio: ["ignore", "pipe", "pipe"],
     });
     if (result.error !== undefined) {
-      throw new ShimctlError("usage", "Cannot run the engine's own parser", {
+      throw new ShimctlError("usage", `Cannot run the engine's own parser, as ${reasonOf(result.error)}`, {
         path: binary,
         hint: "check the path given with --prove-with",
         cause: result.error,
       });
     }
-    return result.status === 0 ? undefined : (result.stderr.trim().split("\n").at(-1) ?? "it said nothing");
+    if (result.status === 0) return undefined;
+    const how = result.status === null ? `ended by ${result.signal}` : `exit code ${result.status}`;
+    return result.stderr.trim().split("\n").at(-1) || `it said nothing (${how})`;
   } finally {
     rmSync(folder, { recursive: true, force: true });
+  }
+}
+
+function privateFolder(): string {
+  try {
+    return mkdtempSync(`${tmpdir()}/shimctl-prove-`);
+  } catch (cause) {
+    throw new ShimctlError(
+      "unsupported-node",
+      `Cannot make a folder for the engine's parser here, as ${reasonOf(cause)}`,
+      { path: tmpdir(), hint: "let TMPDIR name a folder that you may write", cause },
+    );
   }
 }

@@ -1,6 +1,8 @@
-import { spawn } from "node:child_process";
+import { type ChildProcess, spawn } from "node:child_process";
 import process from "node:process";
 import { ShimctlError } from "../error.ts";
+import { reasonOf } from "./root.ts";
+import { isErrno } from "./state.ts";
 
 /** What a child process inherits besides its standard streams. */
 export interface Inheritance {
@@ -11,7 +13,10 @@ export interface Inheritance {
 
 /**
  * Runs a command on our own standard streams and returns its exit code, 128 + the signal's number when a
- * signal ended it. A stop signal for us is passed on, and we wait for the command all the same.
+ * signal ended it. A stop signal for us is passed on as what it was, and we wait for the command all the same.
+ * Throws ShimctlError `usage` when it cannot be started.
+ *
+ * @param stop its reason is the name of the signal
  */
 export function runInheriting(
   command: string,
@@ -20,29 +25,37 @@ export function runInheriting(
   stop: AbortSignal,
 ): Promise<number> {
   return new Promise((resolve, reject) => {
-    const child = spawn(command, args, {
-      stdio: ["inherit", "inherit", "inherit", ...inherited.fds],
-      env: { ...process.env, ...inherited.env },
-    });
-    const pass = () => child.kill("SIGTERM");
-    stop.addEventListener("abort", pass, { once: true });
+    let child: ChildProcess;
+    try {
+      child = spawn(command, args, {
+        stdio: ["inherit", "inherit", "inherit", ...inherited.fds],
+        env: { ...process.env, ...inherited.env },
+      });
+    } catch (cause) {
+      reject(cannotRun(command, cause));
+      return;
+    }
+    const pass = () => child.kill(signalName(stop.reason));
+    if (stop.aborted) pass();
+    else stop.addEventListener("abort", pass, { once: true });
     child.on("error", (cause) => {
-      const missing = "code" in cause && cause.code === "ENOENT";
-      reject(
-        new ShimctlError(
-          "usage",
-          missing
-            ? `Cannot run this command, as there is no such program: ${command}`
-            : `Cannot run this command: ${command}`,
-          { cause },
-        ),
-      );
+      stop.removeEventListener("abort", pass);
+      reject(cannotRun(command, cause));
     });
     child.on("exit", (code, signal) => {
       stop.removeEventListener("abort", pass);
       resolve(code ?? 128 + (signalNumbers[signal ?? ""] ?? 0));
     });
   });
+}
+
+function cannotRun(command: string, cause: unknown): ShimctlError {
+  const reason = isErrno(cause, "ENOENT") ? "there is no such program" : reasonOf(cause);
+  return new ShimctlError("usage", `Cannot run this command, as ${reason}: ${command}`, { cause });
+}
+
+function signalName(reason: unknown): "SIGHUP" | "SIGINT" | "SIGTERM" {
+  return reason === "SIGHUP" || reason === "SIGINT" ? reason : "SIGTERM";
 }
 
 const signalNumbers: Readonly<Record<string, number>> = {

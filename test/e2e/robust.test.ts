@@ -363,3 +363,67 @@ describe("an engine's configuration that cannot be read", () => {
     expect(run(node, ["install", "crun", "--config", "/etc/containerd/other.toml"]).status).toBe(0);
   });
 });
+
+describe("shimctl lock", () => {
+  test.each([
+    ["SIGINT", 130],
+    ["SIGHUP", 129],
+    ["SIGTERM", 143],
+  ] as const)("passes %s on as what it was", async (signal, code) => {
+    using node = new Node("2.1.9", config);
+    const said = `${node.root}/said`;
+    const script = `for s in INT HUP TERM; do trap "echo SIG$s >${said}; trap - $s; kill -$s $$" $s; done; touch ${said}; while :; do sleep 0.05; done`;
+    const child = spawn(compiled(), ["lock", "--", "sh", "-c", script], {
+      env: { ...process.env, SHIMCTL_ROOT: node.root },
+      stdio: "ignore",
+    });
+    const ended = new Promise<number | null>((resolve) => child.on("close", resolve));
+    while (!existsSync(said)) await sleep(10);
+    child.kill(signal);
+    expect(await ended).toBe(code);
+    expect(readFileSync(said, "utf8")).toBe(`${signal}\n`);
+  });
+
+  test("a command that cannot be run is a usage error with the reason", () => {
+    using node = new Node("2.1.9", config);
+    node.place("/text", "x", 0o644);
+    for (const [command, reason] of [
+      ["", "its name is empty"],
+      ["no-such-program", "there is no such program: no-such-program"],
+      [`${node.root}/text`, `permission is denied: ${node.root}/text`],
+      [`${node.root}/etc`, `permission is denied: ${node.root}/etc`],
+    ] as const) {
+      const ran = run(node, ["lock", "--", command]);
+      expect([ran.status, ran.stderr.split("\n")[0]]).toEqual([
+        2,
+        `shimctl: Cannot run this command, as ${reason}`,
+      ]);
+    }
+  });
+});
+
+describe("--prove-with", () => {
+  const refused = "shimctl: The engine's own parser refuses the result: it said nothing (exit code 3)";
+
+  test("a parser that says nothing is quoted with its exit code", () => {
+    using node = new Node("2.1.9", config);
+    node.place("/parser", "#!/bin/sh\nexit 3\n", 0o755);
+    const ran = run(node, ["install", "crun", "--prove-with", `${node.root}/parser`]);
+    expect([ran.status, ran.stderr.split("\n")[0]]).toEqual([3, refused]);
+  });
+
+  test("a TMPDIR that is not there, and a parser that cannot be run, are told", () => {
+    using node = new Node("2.1.9", config);
+    const args = ["install", "crun", "--prove-with", "/bin/true"];
+    const ran = run(node, args, { env: { TMPDIR: "/nowhere" } });
+    expect([ran.status, ran.stderr]).toEqual([
+      6,
+      "shimctl: Cannot make a folder for the engine's parser here, as it is not there\n  at: /nowhere\n  state: nothing was written\n  next: let TMPDIR name a folder that you may write\n",
+    ]);
+    const missing = run(node, ["install", "crun", "--prove-with", "/nowhere"]);
+    expect([missing.status, missing.stderr.split("\n")[0]]).toEqual([
+      2,
+      "shimctl: Cannot run the engine's own parser, as it is not there",
+    ]);
+  });
+});
