@@ -89,13 +89,16 @@ export function environment(
       log.debug(name);
       onStep(name);
     },
-    proveWith: proveWith === undefined ? undefined : (candidate) => proveBy(proveWith, candidate),
+    proveWith:
+      proveWith === undefined
+        ? undefined
+        : (candidate) => proveBy(proveWith, candidate, parsed.options.given.get("prove-with")),
   };
 }
 
 /** The engine's own parser has the last word where somebody names it. */
-function proveBy(binary: string, candidate: EngineView): void {
-  const complaint = complaintOf(binary, (folder) => candidate.stage(folder));
+function proveBy(binary: string, candidate: EngineView, option: string | undefined): void {
+  const complaint = complaintOf(binary, (folder) => candidate.stage(folder), option);
   if (complaint === undefined) return;
   throw new ShimctlError(
     "invalid-config",
@@ -113,7 +116,10 @@ export async function handlerFile(
 ): Promise<{ path: string; content: HandlerFile } | undefined> {
   const { file } = parsed.options;
   if (file === undefined) return undefined;
-  return { path: file, content: parseHandlerFile(await readInput(file, signal), file) };
+  return {
+    path: file,
+    content: parseHandlerFile(await readInput(file, parsed.options.given.get("file") ?? "-f", signal), file),
+  };
 }
 
 export function ownerOf(parsed: Parsed, file: { content: HandlerFile } | undefined): string {

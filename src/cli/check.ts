@@ -3,7 +3,7 @@ import { ExitCode, ShimctlError } from "../error.ts";
 import { readEngine } from "../transaction/gather.ts";
 import type { Io } from "./io.ts";
 import { explained, openNode } from "./node.ts";
-import type { Parsed } from "./options.ts";
+import { type Parsed, shown } from "./options.ts";
 import { document, errorText, problemEntry, problemText } from "./output.ts";
 
 /** `check [PATH]`: whether the engine would start on this configuration, and serve what it says. Writes nothing. */
@@ -12,7 +12,7 @@ export function check(io: Io, parsed: Parsed): number {
   if (more.length > 0)
     throw new ShimctlError("usage", "Cannot check more than one file", { hint: "run check once for each" });
   if (path !== undefined && !path.startsWith("/"))
-    throw new ShimctlError("usage", `Cannot check a relative path: ${path}`, {
+    throw new ShimctlError("usage", `Cannot check a relative path: ${shown(path)}`, {
       hint: "write it as the node names it, from its root",
     });
   const node = openNode(path === undefined ? parsed.options : { ...parsed.options, config: path });

@@ -8,7 +8,7 @@ import { type ChangeCommand, environment, handlerFile, ownerOf, requestOf } from
 import type { Io } from "./io.ts";
 import type { Log } from "./log.ts";
 import { openNode } from "./node.ts";
-import type { Parsed } from "./options.ts";
+import { type Parsed, shown } from "./options.ts";
 import { changeDocument, problemText } from "./output.ts";
 
 /** `diff [install|uninstall|apply] …`: what that command would change; without one, what would mend the owner's drift. */
@@ -43,7 +43,7 @@ export async function diff(io: Io, log: Log, parsed: Parsed): Promise<number> {
 
 function changeCommand(name: string): ChangeCommand {
   if (name === "install" || name === "uninstall" || name === "apply") return name;
-  throw new ShimctlError("usage", `Cannot show the changes of '${name}'`, {
+  throw new ShimctlError("usage", `Cannot show the changes of '${shown(name)}'`, {
     hint: "write diff install, diff uninstall or diff apply, then what that command takes",
   });
 }

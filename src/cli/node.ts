@@ -22,7 +22,12 @@ export function openNode(options: Options): Node {
   refuseMistyped(host, options);
   const found = detect(
     host,
-    { engine: options.engine, config: options.config, version: options.engineVersion },
+    {
+      engine: options.engine,
+      config: options.config,
+      version: options.engineVersion,
+      versionOption: options.given.get("engine-version"),
+    },
     (path) => readGoModule(host.real(path)),
   );
   const backend = backends.find((candidate) => candidate.name === found.layout.engine);

@@ -9,26 +9,33 @@ const limit = 4 << 20;
 /** How long a named pipe may stand without anybody who writes into it. */
 const writerMs = 30_000;
 
+interface Source {
+  readonly path: string;
+  /** How errors call what named it. */
+  readonly option: string;
+}
+
 /**
  * Reads what `-f` names: a file, or a pipe such as /dev/stdin. A pipe is polled, so that a signal ends the
  * wait for whoever writes into it.
  * Throws ShimctlError: `usage` with the reason; `interrupted` when the signal fires
  */
-export async function readInput(path: string, signal: AbortSignal): Promise<Uint8Array> {
+export async function readInput(path: string, option: string, signal: AbortSignal): Promise<Uint8Array> {
+  const source: Source = { path, option };
   let fd: number;
   try {
     fd = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK | constants.O_NOCTTY);
   } catch (cause) {
-    throw unreadable(path, reasonOf(cause), cause);
+    throw unreadable(source, reasonOf(cause), cause);
   }
   try {
     const stat = fstatSync(fd);
-    if (stat.isDirectory()) throw unreadable(path, "it is a folder");
+    if (stat.isDirectory()) throw unreadable(source, "it is a folder");
     if (!stat.isFile() && !stat.isFIFO() && !stat.isCharacterDevice())
-      throw unreadable(path, "it is neither a file nor a pipe");
+      throw unreadable(source, "it is neither a file nor a pipe");
     // One that a shell opened for us has had its writer; one with a name may still wait for it.
     const named = stat.isFIFO() && !/^\/(dev|proc)\//.test(path);
-    return await readToEnd(fd, path, named ? performance.now() + writerMs : 0, signal);
+    return await readToEnd(fd, source, named ? performance.now() + writerMs : 0, signal);
   } finally {
     closeSync(fd);
   }
@@ -36,7 +43,7 @@ export async function readInput(path: string, signal: AbortSignal): Promise<Uint
 
 async function readToEnd(
   fd: number,
-  path: string,
+  source: Source,
   writerBy: number,
   signal: AbortSignal,
 ): Promise<Uint8Array> {
@@ -44,10 +51,10 @@ async function readToEnd(
   let length = 0;
   for (;;) {
     if (signal.aborted)
-      throw new ShimctlError("interrupted", "Stopped by a signal", { path, retryable: true });
-    const read = readNow(fd, bytes.subarray(length), path);
+      throw new ShimctlError("interrupted", "Stopped by a signal", { path: source.path, retryable: true });
+    const read = readNow(fd, bytes.subarray(length), source);
     if (read === 0 && (length > 0 || performance.now() >= writerBy)) {
-      if (writerBy > 0 && length === 0) throw unreadable(path, "nobody writes into this pipe");
+      if (writerBy > 0 && length === 0) throw unreadable(source, "nobody writes into this pipe");
       return bytes.slice(0, length);
     }
     if (read === undefined || read === 0) {
@@ -55,24 +62,24 @@ async function readToEnd(
       continue;
     }
     length += read;
-    if (length > limit) throw unreadable(path, "it is larger than 4 MiB");
+    if (length > limit) throw unreadable(source, "it is larger than 4 MiB");
   }
 }
 
 /** `undefined` while a pipe has nothing yet. */
-function readNow(fd: number, into: Uint8Array, path: string): number | undefined {
+function readNow(fd: number, into: Uint8Array, source: Source): number | undefined {
   try {
     return readSync(fd, into);
   } catch (cause) {
     if (isErrno(cause, "EAGAIN")) return undefined;
-    throw unreadable(path, reasonOf(cause), cause);
+    throw unreadable(source, reasonOf(cause), cause);
   }
 }
 
-function unreadable(path: string, reason: string, cause?: unknown): ShimctlError {
+function unreadable({ path, option }: Source, reason: string, cause?: unknown): ShimctlError {
   return new ShimctlError("usage", `Cannot read the handler file, as ${reason}`, {
     path,
-    hint: path === "-" ? "to read it from a pipe, pass -f /dev/stdin" : "check the path given with -f",
+    hint: path === "-" ? "to read it from a pipe, pass -f /dev/stdin" : `check the path given with ${option}`,
     ...(cause === undefined ? {} : { cause }),
   });
 }

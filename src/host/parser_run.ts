@@ -19,7 +19,11 @@ interface Copies {
  * Returns the last line of its complaint, or `undefined` where it accepts.
  * Throws `usage` when the program cannot be run, `unsupported-node` when there is no place for the copies.
  */
-export function complaintOf(binary: string, stage: (folder: string) => Copies): string | undefined {
+export function complaintOf(
+  binary: string,
+  stage: (folder: string) => Copies,
+  option = "--prove-with",
+): string | undefined {
   const folder = privateFolder();
   try {
     const { files, args } = stage(folder);
@@ -36,7 +40,7 @@ export function complaintOf(binary: string, stage: (folder: string) => Copies): 
     if (result.error !== undefined) {
       throw new ShimctlError("usage", `Cannot run the engine's own parser, as ${reasonOf(result.error)}`, {
         path: binary,
-        hint: "check the path given with --prove-with",
+        hint: `check the path given with ${option}`,
         cause: result.error,
       });
     }

@@ -54,7 +54,7 @@ export function detect(
 /** What the command line says counts where the node itself says nothing. */
 function saidSo(host: HostFiles, wish: Wish): string[] {
   return [
-    ...(wish.version === undefined ? [] : [`--engine-version ${wish.version}`]),
+    ...(wish.version === undefined ? [] : [`${wish.versionOption ?? "--engine-version"} ${wish.version}`]),
     ...(wish.config !== undefined && host.exists(wish.config) ? [`--config ${wish.config}`] : []),
   ];
 }
@@ -73,7 +73,7 @@ function versionOf(
   wish: Wish,
   goVersion: (path: string) => ModuleVersion | undefined,
 ): EngineVersion | undefined {
-  if (wish.version !== undefined) return supported(layout, parseVersion(wish.version));
+  if (wish.version !== undefined) return supported(layout, parseVersion(wish.version, wish.versionOption));
   const known = layout.binaries
     .filter((path) => host.exists(path))
     .flatMap((path) => {
@@ -110,11 +110,14 @@ function supported(layout: Layout, version: EngineVersion): EngineVersion {
 }
 
 /** `X`, `X.Y` or `X.Y.Z`, with the suffixes that distributions add. */
-export function parseVersion(text: string): EngineVersion {
+export function parseVersion(text: string, option = "--engine-version"): EngineVersion {
   const match = /^v?(\d+)(?:\.(\d+)(?:\.(\d+))?)?(?:[-+~.].*)?$/.exec(text);
   const [, major, minor, patch] = match ?? [];
   if (major === undefined || Number(major) < 1) {
-    throw new ShimctlError("usage", `Cannot read --engine-version, which must look like 1.7.24: ${text}`);
+    throw new ShimctlError(
+      "usage",
+      `Cannot read ${option}, which must look like 1.7.24: ${text.slice(0, 60)}`,
+    );
   }
   return {
     major: Number(major),

@@ -6,6 +6,8 @@ export interface Wish {
   readonly engine: "auto" | EngineName;
   readonly config: string | undefined;
   readonly version: string | undefined;
+  /** How errors call what gave the version. */
+  readonly versionOption?: string | undefined;
 }
 
 /** Where an engine's files live on one kind of node. Adding one means one file and one line in `registry.ts`. */

@@ -427,3 +427,17 @@ describe("--prove-with", () => {
     ]);
   });
 });
+
+test("an error about a variable's value names the variable", () => {
+  using node = new Node("2.1.9", config);
+  for (const [name, args] of [
+    ["SHIMCTL_ENGINE_VERSION", ["status"]],
+    ["SHIMCTL_OWNER", ["install", "crun"]],
+    ["SHIMCTL_FILE", ["apply"]],
+    ["SHIMCTL_PROVE_WITH", ["install", "crun"]],
+    ["SHIMCTL_CONFIG", ["status"]],
+  ] as const) {
+    const ran = run(node, args, { env: { [name]: "/no where/x" } });
+    expect([ran.status, ran.stderr.includes(name)]).toEqual([2, true]);
+  }
+});
