@@ -2,7 +2,7 @@ import type { Problem, Site } from "../engine/backend.ts";
 import { ExitCode, ShimctlError } from "../error.ts";
 import { readEngine } from "../transaction/gather.ts";
 import type { Io } from "./io.ts";
-import { explained, openNode } from "./node.ts";
+import { explained, openNode, refuseDenied } from "./node.ts";
 import { type Parsed, shown } from "./options.ts";
 import { document, errorText, problemEntry, problemText } from "./output.ts";
 
@@ -21,7 +21,9 @@ export function check(io: Io, parsed: Parsed): number {
   try {
     if (path !== undefined && !node.host.exists(path))
       throw new ShimctlError("usage", "Cannot check this file, as it is not there", { path });
-    problems = readEngine(node.host, node.backend, site).view.check(node.host);
+    const engine = readEngine(node.host, node.backend, site);
+    refuseDenied(engine.seen.files.values());
+    problems = engine.view.check(node.host);
   } catch (thrown) {
     const error = explained(thrown, node.host);
     const code = error.code === "invalid-config" ? ExitCode.broken : error.exitCode;

@@ -3,9 +3,11 @@ import type { Backend, Site } from "../engine/backend.ts";
 import { backends } from "../engine/registry.ts";
 import { ShimctlError } from "../error.ts";
 import { readGoModule } from "../host/go_binary.ts";
+import type { Read } from "../host/host.ts";
 import { deniedReason, type Host, openHost } from "../host/root.ts";
 import { detect } from "../layout/detect.ts";
 import type { Found } from "../layout/layout.ts";
+import { layouts } from "../layout/registry.ts";
 import type { Options } from "./options.ts";
 import { asShimctlError } from "./output.ts";
 
@@ -20,20 +22,29 @@ export interface Node {
 export function openNode(options: Options): Node {
   const host = openHost(options.root, options.given.get("root"));
   refuseMistyped(host, options);
-  const found = detect(
-    host,
-    {
-      engine: options.engine,
-      config: options.config,
-      version: options.engineVersion,
-      versionOption: options.given.get("engine-version"),
-    },
-    (path) => readGoModule(host.real(path)),
-  );
+  const found = find(host, options);
   const backend = backends.find((candidate) => candidate.name === found.layout.engine);
   if (backend === undefined)
     throw new ShimctlError("unsupported-node", `Cannot configure ${found.layout.engine} in this release`);
   return { host, backend, site: found.site, found };
+}
+
+function find(host: Host, options: Options): Found {
+  try {
+    return detect(
+      host,
+      {
+        engine: options.engine,
+        config: options.config,
+        version: options.engineVersion,
+        versionOption: options.given.get("engine-version"),
+      },
+      (path) => readGoModule(host.real(path)),
+    );
+  } catch (error) {
+    refuseDenied(layouts.map((layout) => host.read(layout.rootFile)));
+    throw error;
+  }
 }
 
 /** A configuration that is not there is made, but not in a folder that somebody may have mistyped. */
@@ -46,6 +57,17 @@ function refuseMistyped(host: Host, options: Options): void {
     path: config,
     hint: "check the path, or make the folder first",
   });
+}
+
+/** What this user may not read may be as good as any: nobody can tell. */
+export function refuseDenied(reads: Iterable<Read>): void {
+  for (const read of reads) {
+    if (read.kind !== "unreadable" || read.reason !== deniedReason) continue;
+    throw new ShimctlError("unsupported-node", `${bare}, as ${deniedReason}`, {
+      path: read.path,
+      hint: "run as root",
+    });
+  }
 }
 
 const bare = "Cannot read the engine's configuration file";

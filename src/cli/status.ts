@@ -6,7 +6,7 @@ import { unexplainedTemps } from "../transaction/leftovers.ts";
 import { ownersOf } from "../transaction/record.ts";
 import { openState } from "../transaction/state.ts";
 import type { Io } from "./io.ts";
-import { explained, openNode } from "./node.ts";
+import { explained, openNode, refuseDenied } from "./node.ts";
 import type { Parsed } from "./options.ts";
 import { document, errorText, problemEntry, problemText } from "./output.ts";
 import { table } from "./table.ts";
@@ -22,7 +22,9 @@ export function status(io: Io, parsed: Parsed): number {
   );
   let view: ReturnType<typeof readEngine>["view"];
   try {
-    ({ view } = readEngine(node.host, node.backend, node.site));
+    const engine = readEngine(node.host, node.backend, node.site);
+    refuseDenied(engine.seen.files.values());
+    ({ view } = engine);
   } catch (thrown) {
     return broken(io, parsed, explained(thrown, node.host));
   }

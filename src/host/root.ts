@@ -43,7 +43,10 @@ export function openHost(root: string, option = "--root"): Host {
   const resolve = (path: string) => {
     const place = walkTo(path);
     if (place.kind !== "refused") return place.resolved;
-    throw new ShimctlError("unsupported-node", `Cannot follow this path, as ${place.reason}`, { path });
+    throw new ShimctlError("unsupported-node", `Cannot follow this path, as ${place.reason}`, {
+      path,
+      ...(place.reason === deniedReason ? { hint: "run as root" } : {}),
+    });
   };
   return {
     root: base || "/",
@@ -244,6 +247,7 @@ function listFolder(real: string, path: string): string[] {
   } catch (cause) {
     throw new ShimctlError("unsupported-node", `Cannot list this folder, as ${reasonOf(cause)}`, {
       path,
+      ...(reasonOf(cause) === deniedReason ? { hint: "run as root" } : {}),
       cause,
     });
   }

@@ -350,6 +350,14 @@ describe("an engine's configuration that cannot be read", () => {
       expect(ran.stderr).toContain("next: run as root\n");
     }
     expect(shell(node, `${nobody} check`).status).toBe(6);
+    node.place(rootFile, 'version = 3\nimports = ["/etc/containerd/conf.d/*.toml"]\n');
+    node.place("/etc/containerd/conf.d/a.toml", config, 0o600);
+    for (const mend of ["true", `chmod 700 ${node.root}/etc/containerd`])
+      for (const command of ["status", "check"]) {
+        const ran = shell(node, `${mend}; unset SHIMCTL_ENGINE_VERSION; ${nobody} ${command}`);
+        expect([ran.status, ran.stderr]).toEqual([6, expect.stringContaining("as permission is denied\n")]);
+        expect(ran.stderr).toContain("next: run as root\n");
+      }
   });
 
   test("a mistyped --config is not made, nor is its folder", () => {
