@@ -304,6 +304,7 @@ function commit(work: Work, edit: FileEdit): Promise<{ stale: boolean }> {
   if (edit.before !== null) state.store(edit.before);
   return commitFile(env.host, edit, {
     retries: attempts,
+    again: 5,
     journal: (intent) => state.append(operation.begin.operation, { step: "intent", ...intent }),
     onKept: (bytes, why) => {
       const kept = keepAside(work, edit.path, bytes, why);

@@ -323,7 +323,7 @@ function begin(
 }
 
 /** How often an edit is made again on a file that moved, before the whole node is read and judged anew. */
-const quickTries = 20;
+const quickTries = 5;
 
 /** Returns what was done, or `undefined` where the file needs a new plan. */
 async function commit(

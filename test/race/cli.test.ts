@@ -17,7 +17,7 @@ interface Ended {
   readonly code: number | null;
   readonly document: {
     readonly result: string;
-    readonly error: { readonly code: string; readonly message: string } | null;
+    readonly error: { readonly code: string; readonly message: string; readonly retryable: boolean } | null;
   };
 }
 
@@ -74,9 +74,15 @@ async function storm(node: Node, processes: number): Promise<Ended[]> {
   return ended;
 }
 
-/** Only one failure is documented for these commands: another owner has that handler. */
+/** The one documented failure of these commands is a conflict: another owner has that handler. */
 function isUnexpected(run: Ended): boolean {
-  return run.code !== 0 && !/^Cannot define handler .* as owner/.test(run.document.error?.message ?? "");
+  const message = run.document.error?.message ?? "";
+  return run.code !== 0 && !/as owner '\w+' has installed it$|as it belongs to owner '\w+'$/.test(message);
+}
+
+/** Beside a program that writes the file all the time, a run may give up: it says so, and that it can be repeated. */
+function isUnexpectedBesideWriters(run: Ended): boolean {
+  return isUnexpected(run) && !(run.code === 5 && run.document.error?.retryable === true);
 }
 
 function leftovers(node: Node): string[] {
@@ -147,7 +153,7 @@ describe("beside a program that takes no lock", () => {
       const notes = (way: string) => `${node.root}/notes-${way}`;
       const stop = `${node.root}/stop`;
       const writing = ways.map((way) => script("writer.ts", way, path, way, notes(way), stop, ...mutex));
-      const ended = await storm(node, 32);
+      const ended = await storm(node, 8);
       node.place("/stop", "");
       for (const { code, err } of await Promise.all(writing)) expect([code, err]).toEqual([0, ""]);
 
@@ -156,7 +162,10 @@ describe("beside a program that takes no lock", () => {
       const found = new Set(text.split("\n"));
       const missing = written.filter((line) => !found.has(line));
       // Together, so that a lost line shows with what shimctl said.
-      expect({ missing, unexpected: ended.filter(isUnexpected) }).toEqual({ missing: [], unexpected: [] });
+      expect({ missing, unexpected: ended.filter(isUnexpectedBesideWriters) }).toEqual({
+        missing: [],
+        unexpected: [],
+      });
       expect(leftovers(node)).toEqual([]);
 
       // They may have overwritten our edit after we reported success; one more install each converges.
@@ -165,7 +174,7 @@ describe("beside a program that takes no lock", () => {
       expect((await node.run(["status"])).code).toBe(0);
       expect(node.text().startsWith(config)).toBe(true);
       console.log(
-        `   ${ended.length} operations of 32 processes beside ${written.length} lines by ${ways.join(" and ")} in ${seconds} s, 0 lost`,
+        `   ${ended.length} operations of 8 processes beside ${written.length} lines by ${ways.join(" and ")} in ${seconds} s, 0 lost`,
       );
     });
   }
