@@ -24,7 +24,7 @@ import { cString, type Libc, loadLibc } from "../../src/host/libc/libc.ts";
 import { openHost } from "../../src/host/root.ts";
 import { commitFile } from "../../src/transaction/commit.ts";
 
-const seconds = Number(process.env["SHIMCTL_TEST_RACE_SECONDS"] ?? "4");
+const seconds = Math.min(15, Number(process.env["SHIMCTL_TEST_RACE_SECONDS"] ?? "4"));
 const writers = {
   "a program that reads, appends a line and renames": ["rename"],
   "programs that open to append, hold it open, and write": ["append", "append"],
