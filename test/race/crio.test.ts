@@ -4,7 +4,8 @@ import { type FSWatcher, watch } from "node:fs";
 import { compiled } from "../support/binary.ts";
 import { Node } from "../support/node.ts";
 
-const packaged = '[crio.runtime]\ndefault_runtime = "crun"\n\n[crio.runtime.runtimes.crun]\nruntime_path = "/usr/bin/crun"\nmonitor_path = "/usr/bin/conmon"\n';
+const packaged =
+  '[crio.runtime]\ndefault_runtime = "crun"\n\n[crio.runtime.runtimes.crun]\nruntime_path = "/usr/bin/crun"\nmonitor_path = "/usr/bin/conmon"\n';
 const handlers = ["kata-qemu", "kata-clh", "nvidia"];
 const owners = ["one", "two"];
 const operations = 1000;
@@ -12,7 +13,9 @@ const processes = 16;
 
 function run(node: Node, args: readonly string[]): Promise<{ code: number | null; out: string }> {
   return new Promise((resolve) => {
-    const child = spawn(compiled(), [...args, "--json", "--root", node.root, "--engine", "crio"], { stdio: ["ignore", "pipe", "ignore"] });
+    const child = spawn(compiled(), [...args, "--json", "--root", node.root, "--engine", "crio"], {
+      stdio: ["ignore", "pipe", "ignore"],
+    });
     let out = "";
     child.stdout.on("data", (chunk: Buffer) => {
       out += chunk.toString();
@@ -36,12 +39,19 @@ describe("CRI-O's drop-in folder", () => {
       for (let turn = seed; left > 0; turn++) {
         left--;
         const command = turn % 2 === 0 ? "install" : "uninstall";
-        const { code, out } = await run(node, [command, handlers[turn % handlers.length] ?? "", "--owner", owners[(turn >> 1) % 2] ?? ""]);
-        if (code !== 0 && !out.includes("as owner")  && !out.includes("belongs to owner")) unexpected.push(out.slice(0, 500));
+        const { code, out } = await run(node, [
+          command,
+          handlers[turn % handlers.length] ?? "",
+          "--owner",
+          owners[(turn >> 1) % 2] ?? "",
+        ]);
+        if (code !== 0 && !out.includes("as owner") && !out.includes("belongs to owner"))
+          unexpected.push(out.slice(0, 500));
       }
     };
     await Promise.all(Array.from({ length: processes }, (_, index) => loop(index * 7)));
-    for (const owner of owners) expect((await run(node, ["uninstall", "--all", "--owner", owner])).code).toBe(0);
+    for (const owner of owners)
+      expect((await run(node, ["uninstall", "--all", "--owner", owner])).code).toBe(0);
     watcher.close();
     expect(unexpected).toEqual([]);
     expect([...seen].sort()).toEqual(["50-shimctl-one.conf", "50-shimctl-two.conf"]);
