@@ -76,9 +76,9 @@ test("a file that cannot be parsed is redacted line by line and keeps its line e
   expect(redactText('[a.auth]\r\nb = "x"\n3s"\r\n')).toBe('[a.auth]\r\nb = "<redacted>"\n3s"\r\n');
 });
 
-test("a hostile line without end costs linear time", () => {
-  const start = performance.now();
-  redactText(`a = "${"x".repeat(1_000_000)}"\n# ${"y://a:".repeat(20_000)}\n`);
-  redactText(`${"word".repeat(250_000)} "\n`);
-  expect(performance.now() - start).toBeLessThan(2000);
+test("a hostile line without end is redacted before the test's own time-out", () => {
+  // Anything but linear work on these would take minutes.
+  const valid = redactText(`a = "${"x".repeat(1_000_000)}"\n# ${"y://a:".repeat(20_000)}\n`);
+  const broken = redactText(`${"word".repeat(250_000)} "\n`);
+  expect([valid.split("\n").length, broken.split("\n").length]).toEqual([3, 2]);
 });
