@@ -1,3 +1,4 @@
+import { cac } from "cac";
 import { ShimctlError } from "../error.ts";
 
 type Kind = "text" | "flag" | "duration" | "count";
@@ -222,12 +223,12 @@ function readTokens(
   command: CommandName,
 ): { flags: Map<OptionName, string>; args: string[] } {
   const known: readonly OptionName[] = commands[command].options;
-  const flags = new Map<OptionName, string>();
-  const args: string[] = [];
+  const seen = new Set<OptionName>();
+  const tokens: string[] = [];
   for (let i = 0; i < argv.length; i++) {
     const token = argv[i] ?? "";
     if (!token.startsWith("-") || token === "-") {
-      args.push(token);
+      tokens.push(guard + token);
       continue;
     }
     const [, dashes, name, inline] = /^(--?)([^=]*)(?:=(.*))?$/s.exec(token) ?? [];
@@ -241,12 +242,13 @@ function readTokens(
         )}\`shimctl ${command} --help\` lists them`,
       });
     }
-    if (flags.has(option)) throw new ShimctlError("usage", `Cannot use --${option} twice`);
+    if (seen.has(option)) throw new ShimctlError("usage", `Cannot use --${option} twice`);
+    seen.add(option);
     const spec: OptionSpec = specs[option];
     if (spec.kind === "flag") {
       if (inline !== undefined && inline !== "true" && inline !== "false")
         throw new ShimctlError("usage", `Cannot read --${option}, which takes no value: ${shown(inline)}`);
-      flags.set(option, inline ?? "true");
+      tokens.push(`--${plain(option)}=${guard}${inline ?? "true"}`);
       continue;
     }
     const value = inline ?? argv[++i];
@@ -256,9 +258,36 @@ function readTokens(
         hint: `write --${option} ${spec.value ?? "VALUE"}`,
       });
     }
-    flags.set(option, value);
+    tokens.push(`--${plain(option)}=${guard}${value}`);
   }
-  return { flags, args };
+  return parse(command, known, tokens);
+}
+
+/** Keeps the library from reading a value as a number (`2.10` is not 2.1), or anything as a flag. */
+const guard = "\u0001";
+
+/** The library reads `--no-restart` as `restart` negated; here it is a flag like any other. */
+function plain(option: OptionName): string {
+  return option.replace(/^no-/, "without-");
+}
+
+function parse(
+  command: CommandName,
+  known: readonly OptionName[],
+  tokens: readonly string[],
+): { flags: Map<OptionName, string>; args: string[] } {
+  const cli = cac("shimctl");
+  const declared = cli.command(`${command} [...args]`, commands[command].help);
+  for (const option of known) declared.option(`--${plain(option)} <value>`, specs[option].help);
+  declared.action(() => undefined);
+  const { args, options } = cli.parse(["", "shimctl", command, ...tokens], { run: false });
+  const flags = new Map<OptionName, string>();
+  for (const option of known) {
+    const value: unknown =
+      options[plain(option).replace(/-([a-z])/g, (_, letter: string) => letter.toUpperCase())];
+    if (typeof value === "string") flags.set(option, value.slice(guard.length));
+  }
+  return { flags, args: args.map((arg) => arg.slice(guard.length)) };
 }
 
 /** What a command would not look at is refused: whoever wrote it meant something by it. */
