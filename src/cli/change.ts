@@ -1,5 +1,6 @@
 import type { EngineView } from "../engine/backend.ts";
 import { ShimctlError } from "../error.ts";
+import type { Asked } from "../handler/asked.ts";
 import type { Handler } from "../handler/model.ts";
 import { OwnerName } from "../handler/model.ts";
 import type { ResolveFacts } from "../handler/resolve.ts";
@@ -10,7 +11,7 @@ import type { Intent } from "../transaction/desire.ts";
 import type { Environment } from "../transaction/environment.ts";
 import type { Outcome } from "../transaction/outcome.ts";
 import { preview, type Request, run } from "../transaction/run.ts";
-import { type HandlerFile, parseHandlerFile, resolveFile, resolveNames } from "./handler_file.ts";
+import { parseHandlerFile, type ReadFile, resolveFile, resolveNames } from "./handler_file.ts";
 import type { Io } from "./io.ts";
 import type { Log } from "./log.ts";
 import { explained, type Node, openNode } from "./node.ts";
@@ -110,19 +111,13 @@ function proveBy(binary: string, candidate: EngineView, option: string | undefin
   );
 }
 
-export async function handlerFile(
-  parsed: Parsed,
-  signal: AbortSignal,
-): Promise<{ path: string; content: HandlerFile } | undefined> {
+export async function handlerFile(parsed: Parsed, signal: AbortSignal): Promise<ReadFile | undefined> {
   const { file } = parsed.options;
   if (file === undefined) return undefined;
-  return {
-    path: file,
-    content: parseHandlerFile(await readInput(file, parsed.options.given.get("file") ?? "-f", signal), file),
-  };
+  return parseHandlerFile(await readInput(file, parsed.options.given.get("file") ?? "-f", signal), file);
 }
 
-export function ownerOf(parsed: Parsed, file: { content: HandlerFile } | undefined): string {
+export function ownerOf(parsed: Parsed, file: ReadFile | undefined): string {
   const owner = parsed.options.given.has("owner")
     ? parsed.options.owner
     : (file?.content.owner ?? parsed.options.owner);
@@ -141,7 +136,7 @@ export function requestOf(
   command: ChangeCommand,
   node: Node,
   owner: string,
-  file: { path: string; content: HandlerFile } | undefined,
+  file: ReadFile | undefined,
 ): Request {
   const { options, args } = parsed;
   const facts: ResolveFacts = {
@@ -149,11 +144,11 @@ export function requestOf(
     snapshotter: options.snapshotter,
     exists: (path) => node.host.exists(path),
   };
-  const handlers = (): Handler[] => {
-    const fromFile = file === undefined ? [] : resolveFile(file.content, file.path, facts);
+  const handlers = (): Asked[] => {
+    const fromFile = file === undefined ? [] : resolveFile(file, facts);
     const named = resolveNames(args, facts);
-    const names = new Set(named.map((handler) => handler.name));
-    return [...fromFile.filter((handler) => !names.has(handler.name)), ...named];
+    const names = new Set(named.map(({ handler }) => handler.name));
+    return [...fromFile.filter(({ handler }) => !names.has(handler.name)), ...named];
   };
   return {
     intent: intentOf(parsed, command, file !== undefined, handlers),
@@ -162,15 +157,11 @@ export function requestOf(
       ? options.allowMissing
       : (file?.content.allow_missing ?? false),
     retries: options.retries,
+    updatePresets: options.updatePresets,
   };
 }
 
-function intentOf(
-  parsed: Parsed,
-  command: ChangeCommand,
-  hasFile: boolean,
-  handlers: () => Handler[],
-): Intent {
+function intentOf(parsed: Parsed, command: ChangeCommand, hasFile: boolean, handlers: () => Asked[]): Intent {
   const { args, options } = parsed;
   if (command === "uninstall") {
     if (options.all === args.length > 0) {

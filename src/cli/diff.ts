@@ -1,5 +1,7 @@
 import { ShimctlError } from "../error.ts";
+import { exactly } from "../handler/asked.ts";
 import { redactText } from "../toml/redact.ts";
+import type { Intent } from "../transaction/desire.ts";
 import type { Change } from "../transaction/outcome.ts";
 import { handlersIn } from "../transaction/record.ts";
 import { preview, type Request } from "../transaction/run.ts";
@@ -21,7 +23,8 @@ export async function diff(io: Io, log: Log, parsed: Parsed): Promise<number> {
   const recorded = (): Request => {
     const { record } = openState((path) => node.host.real(path), io.now).readRecord();
     const handlers = handlersIn(record, node.site.rootFile, owner);
-    return { intent: { command: "apply", handlers }, owner, allowMissing: true, retries: 0 };
+    const intent: Intent = { command: "apply", handlers: handlers.map(exactly) };
+    return { intent, owner, allowMissing: true, retries: 0, updatePresets: false };
   };
   const request =
     command === undefined ? recorded() : requestOf(inner, changeCommand(command), node, owner, file);
@@ -36,6 +39,7 @@ export async function diff(io: Io, log: Log, parsed: Parsed): Promise<number> {
     io.out(changeDocument("diff", owner, true, outcome, undefined, { patches }));
     return 0;
   }
+  for (const note of outcome.notes) log.warn(note);
   for (const warning of outcome.warnings) log.warn(problemText(warning));
   for (const change of outcome.changes) io.out(await unified(change));
   return 0;

@@ -1,85 +1,62 @@
-import * as z from "zod/mini";
-import { ShimctlError } from "../error.ts";
-import { ContainerdPart, CrioPart, Handler, OptionValue, OwnerName } from "../handler/model.ts";
+import { type ErrorFacts, ShimctlError } from "../error.ts";
+import { type Asked, ask, type Basis, type Locate } from "../handler/asked.ts";
+import { type Entry, HandlerFile, handlerFileFormat, keysAt } from "../handler/file.ts";
 import type { Preset } from "../handler/preset.ts";
 import { findPreset, presets } from "../handler/presets/registry.ts";
 import { type ResolveFacts, resolvePreset } from "../handler/resolve.ts";
 import { decodeToml } from "../toml/decode.ts";
+import { factsAt } from "../toml/excerpt.ts";
 import { parseToml } from "../toml/parse.ts";
-import { lineOf } from "../toml/scan.ts";
+import { offsetOf } from "../toml/scan.ts";
 import { nearest, shown } from "./options.ts";
 
-const formatNumber = 1n;
+/** A handler file, with the means to say where in it something stands. */
+export interface ReadFile {
+  readonly content: HandlerFile;
+  readonly locate: Locate;
+}
 
-// In an override nothing is filled in: what it leaves out is the preset's.
-const ContainerdOverride = z.extend(z.partial(z.omit(ContainerdPart, { options: true, like_runc: true })), {
-  options: z.optional(z.record(z.string(), OptionValue)),
-  like_runc: z.optional(z.boolean()),
-});
-const CrioOverride = z.extend(z.partial(z.omit(CrioPart, { runtime_type: true, like_default: true })), {
-  runtime_type: z.optional(z.enum(["oci", "vm", "pod"])),
-  like_default: z.optional(z.boolean()),
-});
-
-/** One entry of a handler file: a preset with overrides, or a handler spelled out. */
-const Entry = z.extend(z.omit(Handler, { name: true, containerd: true, crio: true }), {
-  prefix: z.optional(z.string()),
-  containerd: z.optional(ContainerdOverride),
-  crio: z.optional(CrioOverride),
-});
-
-export const HandlerFile = z.strictObject({
-  format: z.literal(1),
-  owner: z.optional(OwnerName),
-  prefix: z.optional(z.string()),
-  snapshotter: z.optional(z.string()),
-  allow_missing: z.optional(z.boolean()),
-  handlers: z.record(z.string(), Entry),
-});
-
-export type HandlerFile = z.infer<typeof HandlerFile>;
-type Entry = z.infer<typeof Entry>;
-
-/** Reads a handler file. Errors point at the line, and name the nearest known key. */
-export function parseHandlerFile(bytes: Uint8Array, path: string): HandlerFile {
+/** Reads a handler file. Errors point at line and column, and name the nearest known key. */
+export function parseHandlerFile(bytes: Uint8Array, path: string): ReadFile {
   const text = decodeToml(bytes, path);
   const table = parseToml(text, path);
+  const locate: Locate = (keys) => {
+    const offset = offsetOf(text, keys);
+    return offset === undefined ? { path } : factsAt(text, offset, path);
+  };
   const format = table["format"];
-  if (format !== formatNumber) {
-    const line = lineOf(text, ["format"]);
+  if (format !== BigInt(handlerFileFormat)) {
     throw new ShimctlError(
       "usage",
       format === undefined
         ? "Cannot read this handler file, as it names no format"
-        : `Cannot read this handler file, as its format is not ${formatNumber}`,
-      {
-        path,
-        ...(line === undefined ? {} : { line }),
-        hint: `write format = ${formatNumber} as its first line`,
-      },
+        : `Cannot read this handler file, as its format is not ${handlerFileFormat}`,
+      { ...locate(["format"]), hint: `write format = ${handlerFileFormat} as its first line` },
     );
   }
   const parsed = HandlerFile.safeParse(plain(table));
-  if (parsed.success) return parsed.data;
+  if (parsed.success) return { content: parsed.data, locate };
   const issue = parsed.error.issues[0];
   const keys = issue?.code === "unrecognized_keys" ? issue.keys : [];
   const at = [...(issue?.path ?? []).map(String), ...keys.slice(0, 1)];
-  const line = lineOf(text, at);
-  const known =
-    at[0] === "handlers" && at.length > 2
-      ? (at[2] === "containerd" || at[2] === "crio") && at.length > 3
-        ? Object.keys(at[2] === "crio" ? CrioOverride.def.shape : ContainerdOverride.def.shape)
-        : Object.keys(Entry.def.shape)
-      : Object.keys(HandlerFile.def.shape);
   const unknown = keys[0];
+  const known = keysAt(at);
+  const name = issue?.code === "invalid_key" ? at.at(-1) : undefined;
+  if (name !== undefined) {
+    const rule = issue?.code === "invalid_key" ? issue.issues[0]?.message : undefined;
+    throw new ShimctlError(
+      "usage",
+      `Cannot use '${shown(name)}' as a handler's name, which ${rule ?? "is invalid"}`,
+      locate(at),
+    );
+  }
   throw new ShimctlError(
     "usage",
     unknown === undefined
       ? complaintAbout(at, valueAt(table, at), issue?.message)
       : `Cannot read '${shown(at.join("."))}', as there is no such key`,
     {
-      path,
-      ...(line === undefined ? {} : { line }),
+      ...locate(at),
       ...(unknown === undefined ? {} : { hint: `${nearest(unknown, known)}known here: ${known.join(", ")}` }),
     },
   );
@@ -112,57 +89,48 @@ function plain(value: unknown): unknown {
 }
 
 /** What `facts` say comes from a flag or a variable and beats the file, which beats the preset. */
-export function resolveFile(file: HandlerFile, path: string, facts: ResolveFacts): Handler[] {
-  return Object.entries(file.handlers).map(([name, entry]) =>
-    resolveEntry(name, entry, path, {
+export function resolveFile({ content, locate }: ReadFile, facts: ResolveFacts): Asked[] {
+  return Object.entries(content.handlers).map(([name, entry]) =>
+    resolveEntry(name, entry, locate, {
       ...facts,
-      prefix: facts.prefix ?? entry.prefix ?? file.prefix,
-      snapshotter: facts.snapshotter ?? entry.snapshotter ?? file.snapshotter,
+      prefix: facts.prefix ?? entry.prefix ?? content.prefix,
+      snapshotter: facts.snapshotter ?? entry.snapshotter ?? content.snapshotter,
     }),
   );
 }
 
-function resolveEntry(name: string, entry: Entry, path: string, facts: ResolveFacts): Handler {
-  const { preset: presetName, prefix: _, containerd, crio, ...own } = entry;
+function resolveEntry(name: string, entry: Entry, locate: Locate, facts: ResolveFacts): Asked {
+  const { preset, prefix: _, ...own } = entry;
   // A name alone is the preset of that name; an entry that says how to run is spelled out.
   const spelledOut =
-    presetName === undefined && (containerd?.runtime_type !== undefined || crio?.runtime_path !== undefined);
-  const preset = spelledOut ? undefined : presetFor(presetName ?? name, path);
-  const base = preset === undefined ? undefined : resolvePreset(preset, name, facts);
-  const { snapshotter } = facts;
-  const options = { ...base?.containerd?.options, ...containerd?.options };
-  return validHandler(
-    {
-      ...base,
-      ...own,
-      ...(snapshotter === undefined ? {} : { snapshotter }),
-      name,
-      ...(base?.containerd === undefined && containerd === undefined
-        ? {}
-        : { containerd: { ...base?.containerd, ...containerd, options } }),
-      ...(base?.crio === undefined && crio === undefined ? {} : { crio: { ...base?.crio, ...crio } }),
-    },
-    name,
-    path,
-  );
+    preset === undefined &&
+    (entry.containerd?.runtime_type !== undefined || entry.crio?.runtime_path !== undefined);
+  const known = () =>
+    presetFor(preset ?? name, locate(["handlers", name, ...(preset === undefined ? [] : ["preset"])]));
+  const basis = spelledOut ? undefined : basisOf(known(), name, facts);
+  return ask(name, basis, withSnapshotter(own, facts), locate);
 }
 
-function validHandler(value: unknown, name: string, path: string | undefined): Handler {
-  const parsed = Handler.safeParse(value);
-  if (parsed.success) return parsed.data;
-  const issue = parsed.error.issues[0];
-  throw new ShimctlError(
-    "usage",
-    `Cannot use handler '${shown(name)}', whose ${issue?.path.join(".") ?? "definition"} ${issue?.message ?? "is invalid"}`,
-    path === undefined ? {} : { path },
-  );
+function basisOf(preset: Preset, name: string, facts: ResolveFacts): Basis {
+  const { prefix } = facts;
+  return {
+    preset: preset.name,
+    ...(prefix === undefined ? {} : { prefix }),
+    handler: resolvePreset(preset, name, { ...facts, snapshotter: undefined }),
+  };
 }
 
-export function presetFor(name: string, path?: string): Preset {
+/** A basis holds the preset alone: what flags say stands with what is said for this handler. */
+function withSnapshotter<Own extends object>(own: Own, { snapshotter }: ResolveFacts): Own {
+  return snapshotter === undefined ? own : { ...own, snapshotter };
+}
+
+/** @param facts where the name was written */
+export function presetFor(name: string, facts: ErrorFacts = {}): Preset {
   const preset = findPreset(name);
   if (preset !== undefined) return preset;
   throw new ShimctlError("usage", `Cannot find a preset named '${shown(name)}'`, {
-    ...(path === undefined ? {} : { path }),
+    ...facts,
     hint: `${nearest(
       name,
       presets.map((known) => known.name),
@@ -170,8 +138,8 @@ export function presetFor(name: string, path?: string): Preset {
   });
 }
 
-export function resolveNames(names: readonly string[], facts: ResolveFacts): Handler[] {
+export function resolveNames(names: readonly string[], facts: ResolveFacts): Asked[] {
   return [...new Set(names)].map((name) =>
-    validHandler(resolvePreset(presetFor(name), name, facts), name, undefined),
+    ask(name, basisOf(presetFor(name), name, facts), withSnapshotter({}, facts)),
   );
 }

@@ -28,6 +28,10 @@ const specs = {
   file: { kind: "text", value: "FILE", short: "f", help: "a handler file (TOML)" },
   all: { kind: "flag", help: "every handler of this owner" },
   "allow-missing": { kind: "flag", help: "accept handlers whose binary or configuration is not on the host" },
+  "update-presets": {
+    kind: "flag",
+    help: "take presets as they are now, where a handler was installed by an older definition",
+  },
   "no-restart": { kind: "flag", help: "leave the engine running as it is (this release never restarts it)" },
   "dry-run": { kind: "flag", help: "plan and prove, write nothing" },
   "prove-with": {
@@ -61,7 +65,7 @@ const change: readonly OptionName[] = [
   "retries",
 ];
 const always: readonly OptionName[] = ["json", "log-level", "help"];
-const making: readonly OptionName[] = ["file", "prefix", "snapshotter", "allow-missing"];
+const making: readonly OptionName[] = ["file", "prefix", "snapshotter", "allow-missing", "update-presets"];
 
 interface CommandSpec {
   readonly usage: string;
@@ -135,6 +139,7 @@ export interface Options {
   readonly file: string | undefined;
   readonly all: boolean;
   readonly allowMissing: boolean;
+  readonly updatePresets: boolean;
   readonly dryRun: boolean;
   readonly proveWith: string | undefined;
   readonly json: boolean;
@@ -393,6 +398,7 @@ function finish(
     file: get("file"),
     all: flag("all"),
     allowMissing: flag("allow-missing"),
+    updatePresets: flag("update-presets"),
     dryRun: flag("dry-run"),
     proveWith: get("prove-with"),
     json: flag("json"),

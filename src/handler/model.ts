@@ -22,7 +22,8 @@ export const OwnerName = z
     ),
   );
 
-const HostPath = z.string().check(z.regex(/^\/[^\0\n]*$/, "must be an absolute path"));
+/** As the node names it, not as it is seen through `--root`. */
+export const HostPath = z.string().check(z.regex(/^\/[^\0\n]*$/, "must be an absolute path"));
 
 /** Values that a runtime's options table may hold; every engine version reads these as TOML 1.0. */
 export const OptionValue = z.union([z.string(), z.boolean(), z.int(), z.array(z.string())]);

@@ -155,10 +155,20 @@ export function lineAt(scanned: Scan, offset: number): number {
  * inline table that would hold it; undefined where nothing does or the text cannot be scanned.
  */
 export function lineOf(source: string | Scan, keyPath: readonly string[]): number | undefined {
+  const scanned = scannedOrNothing(source);
+  const offset = scanned === undefined ? undefined : offsetOf(scanned, keyPath);
+  return scanned === undefined || offset === undefined ? undefined : lineAt(scanned, offset);
+}
+
+/** Where a key or the nearest thing to it begins, as for `lineOf`. */
+export function offsetOf(source: string | Scan, keyPath: readonly string[]): number | undefined {
+  const scanned = scannedOrNothing(source);
+  return scanned === undefined ? undefined : findPath(scanned.items, keyPath)?.span.start;
+}
+
+function scannedOrNothing(source: string | Scan): Scan | undefined {
   try {
-    const scanned = asScan(source);
-    const found = findPath(scanned.items, keyPath);
-    return found === undefined ? undefined : lineAt(scanned, found.span.start);
+    return asScan(source);
   } catch (error) {
     if (error instanceof ScanError) return undefined;
     throw error;

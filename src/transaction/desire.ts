@@ -1,12 +1,13 @@
 import type { EngineView } from "../engine/backend.ts";
 import { ShimctlError } from "../error.ts";
+import type { Asked } from "../handler/asked.ts";
 import type { Handler } from "../handler/model.ts";
 
 /** What a command asks for; the owner's set that it leads to is decided under the lock. */
 export type Intent =
-  | { readonly command: "install"; readonly handlers: readonly Handler[] }
+  | { readonly command: "install"; readonly handlers: readonly Asked[] }
   | { readonly command: "uninstall"; readonly names: readonly string[] | "all" }
-  | { readonly command: "apply"; readonly handlers: readonly Handler[] };
+  | { readonly command: "apply"; readonly handlers: readonly Asked[] };
 
 /**
  * The handlers that `owner` shall have afterwards, given what is on the node now and what was recorded. What
@@ -27,10 +28,11 @@ export function desired(
     ({ name }) => !found.some((handler) => handler.name === name) && !takenSince(name),
   );
   const current = [...found, ...lost];
-  if (intent.command === "apply") return [...intent.handlers];
-  if (intent.command === "install") {
-    const names = new Set(intent.handlers.map((handler) => handler.name));
-    return [...current.filter((handler) => !names.has(handler.name)), ...intent.handlers];
+  if (intent.command !== "uninstall") {
+    const asked = intent.handlers.map(({ handler }) => handler);
+    if (intent.command === "apply") return asked;
+    const names = new Set(asked.map((handler) => handler.name));
+    return [...current.filter((handler) => !names.has(handler.name)), ...asked];
   }
   if (intent.names === "all") return [];
   for (const name of intent.names) {

@@ -1,5 +1,6 @@
 import * as z from "zod/mini";
 import { ShimctlError } from "../error.ts";
+import { Basis } from "../handler/asked.ts";
 import { Handler } from "../handler/model.ts";
 
 const formatNumber = 1;
@@ -22,6 +23,7 @@ export const JournalLine = z.union([
     /** What the owner had, and shall have: enough to undo or to finish without any other file. */
     previous: z.array(Handler),
     desired: z.array(Handler),
+    bases: z.optional(z.record(z.string(), Basis)),
     /** Folders that will be made. */
     folders: z.array(z.string()),
   }),

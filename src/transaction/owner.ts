@@ -3,6 +3,7 @@ import type { Handler } from "../handler/model.ts";
 import { removeEmptyFolder } from "../host/state.ts";
 import type { Environment } from "./environment.ts";
 import { type NodeRecord, withOwner } from "./record.ts";
+import type { Bases } from "./settle.ts";
 import type { NodeState } from "./state.ts";
 
 /** Writes the record, and takes away the folders that we made and that are empty again. */
@@ -11,9 +12,10 @@ export function recordOwner(
   state: NodeState,
   owner: string,
   handlers: readonly Handler[],
+  bases: Bases = {},
 ): NodeRecord {
   const { record: known } = readWithFolders(state);
-  const record = withOwner(known, env.site.rootFile, owner, handlers, env.now().toISOString());
+  const record = withOwner(known, env.site.rootFile, owner, handlers, env.now().toISOString(), bases);
   const idle = Object.keys(record.roots).length === 0 ? record.folders : [];
   const next = { ...record, folders: withoutEmpty(env, record.folders, idle) };
   state.writeRecord(next);

@@ -1,6 +1,8 @@
 import * as z from "zod/mini";
 import { ShimctlError } from "../error.ts";
+import { Basis } from "../handler/asked.ts";
 import { Handler } from "../handler/model.ts";
+import type { Bases } from "./settle.ts";
 
 const formatNumber = 1;
 
@@ -9,6 +11,8 @@ const Owners = z.record(
   z.strictObject({
     /** As they were resolved when they were written. */
     handlers: z.record(z.string(), Handler),
+    /** For those that are made from a preset: what it was then. */
+    bases: z.optional(z.record(z.string(), Basis)),
     updated: z.string(),
   }),
 );
@@ -69,6 +73,12 @@ export function handlersIn(record: NodeRecord, rootFile: string, owner: string):
   return Object.hasOwn(owners, owner) ? Object.values(owners[owner]?.handlers ?? {}) : [];
 }
 
+/** What the presets of one owner's handlers were when they were installed. */
+export function basesIn(record: NodeRecord, rootFile: string, owner: string): Bases {
+  const owners = ownersOf(record, rootFile);
+  return Object.hasOwn(owners, owner) ? (owners[owner]?.bases ?? {}) : {};
+}
+
 /** The record after an owner's handlers in one configuration became exactly `handlers`. */
 export function withOwner(
   record: NodeRecord,
@@ -76,11 +86,13 @@ export function withOwner(
   owner: string,
   handlers: readonly Handler[],
   time: string,
+  bases: Bases = {},
 ): NodeRecord {
   const { [owner]: _, ...others } = ownersOf(record, rootFile);
   const { [rootFile]: __, ...otherRoots } = record.roots;
   const entry = {
     handlers: Object.fromEntries(handlers.map((handler) => [handler.name, handler])),
+    ...(Object.keys(bases).length === 0 ? {} : { bases: { ...bases } }),
     updated: time,
   };
   const owners = handlers.length === 0 ? others : { ...others, [owner]: entry };

@@ -56,7 +56,7 @@ export async function recover(env: Environment, state: NodeState): Promise<Recov
   try {
     const isKnown = knownFiles(work.env);
     for (const intent of operation.intents) await settleTemp(work, intent, isKnown);
-    if (complete) recordOwner(work.env, state, begin.owner, begin.desired);
+    if (complete) recordOwner(work.env, state, begin.owner, begin.desired, begin.bases);
     else await undo(work);
     state.append(begin.operation, { step: "end", result: outcome });
   } catch (error) {

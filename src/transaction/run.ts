@@ -1,4 +1,5 @@
 import { randomUUID } from "node:crypto";
+import { isDeepStrictEqual } from "node:util";
 import type { EngineView, Expectation, FileEdit, Problem, Snapshot } from "../engine/backend.ts";
 import { ShimctlError } from "../error.ts";
 import type { Handler, Need } from "../handler/model.ts";
@@ -13,8 +14,9 @@ import { readEngine, withEdits } from "./gather.ts";
 import { unfinished } from "./journal.ts";
 import { type Change, type Outcome, type Proof, withState } from "./outcome.ts";
 import { recordOwner } from "./owner.ts";
-import { handlersIn } from "./record.ts";
+import { basesIn, handlersIn } from "./record.ts";
 import { recover, refuseOtherEngine } from "./recover.ts";
+import { type Bases, basesAfter, settle } from "./settle.ts";
 import { type NodeState, openState, stateFolder } from "./state.ts";
 
 export interface Request {
@@ -24,12 +26,16 @@ export interface Request {
   readonly allowMissing: boolean;
   /** How often to plan again when somebody else writes in between. */
   readonly retries: number;
+  /** Take presets as they are now, whatever their handlers were installed with. */
+  readonly updatePresets: boolean;
 }
 
 interface Planned {
   readonly edits: readonly FileEdit[];
   readonly previous: readonly Handler[];
   readonly handlers: readonly Handler[];
+  readonly bases: Bases;
+  readonly notes: readonly string[];
   readonly warnings: readonly Problem[];
   readonly proof: Proof;
   readonly expectation: Expectation;
@@ -46,7 +52,7 @@ export async function preview(env: Environment, request: Request): Promise<Outco
   const { seen, view } = readEngine(env.host, env.backend, env.site);
   const planned = prepare(env, request, seen, view, recordedOf(env, state, request));
   refuseUnwritable(env.host, planned.edits);
-  return outcome(planned, planned.edits.map(asChange), []);
+  return outcome(planned, planned.edits.map(asChange), planned.notes);
 }
 
 /** Carries out one transaction. The caller holds the node's lock. */
@@ -106,8 +112,12 @@ async function changeUntilStill(
     if (planned.edits.length === 0) {
       if (progress.first !== undefined) finish(env, state, operation, request, planned, progress);
       else rememberFound(env, state, request, planned);
-      const { previous, expectation, proof } = progress.first ?? planned;
-      return outcome({ ...planned, previous, expectation, proof }, squash(changes), notes);
+      const first = progress.first ?? planned;
+      const { previous, expectation, proof } = first;
+      return outcome({ ...planned, previous, expectation, proof }, squash(changes), [
+        ...notes,
+        ...first.notes,
+      ]);
     }
     if (attempt > request.retries) throw tooBusy(planned);
 
@@ -169,8 +179,19 @@ function refuseUnwritable(host: Host, edits: readonly FileEdit[]): void {
   preflight(host, `${stateFolder}/record.json`);
 }
 
-function recordedOf(env: Environment, state: NodeState, request: Request): readonly Handler[] {
-  return handlersIn(state.readRecord().record, env.site.rootFile, request.owner);
+/** What the record says that the owner has. */
+interface Recorded {
+  readonly handlers: readonly Handler[];
+  readonly bases: Bases;
+}
+
+function recordedOf(env: Environment, state: NodeState, request: Request): Recorded {
+  const { record } = state.readRecord();
+  const { rootFile } = env.site;
+  return {
+    handlers: handlersIn(record, rootFile, request.owner),
+    bases: basesIn(record, rootFile, request.owner),
+  };
 }
 
 function prepare(
@@ -178,21 +199,26 @@ function prepare(
   request: Request,
   seen: Snapshot,
   view: EngineView,
-  recorded: readonly Handler[],
+  recorded: Recorded,
 ): Planned {
   const { host, backend, site } = env;
-  const handlers = desired(request.intent, request.owner, view, recorded);
+  const { intent, notes } = settle(
+    request.intent,
+    request.updatePresets ? {} : recorded.bases,
+    (handler) => missingFrom(host, view.needs([handler])).length === 0,
+  );
+  const handlers = desired(intent, request.owner, view, recorded.handlers);
   const edits = view.plan(request.owner, handlers);
   refuseDangling(host, site.rootFile, edits);
   const missing =
-    request.intent.command === "uninstall"
+    intent.command === "uninstall"
       ? []
-      : missingOnHost(host, view.needs(request.intent.handlers), request.allowMissing);
+      : missingOnHost(host, view.needs(intent.handlers.map(({ handler }) => handler)), request.allowMissing);
   const candidateSeen = withEdits(host, backend, site, seen, edits);
   const candidate = backend.read(site, candidateSeen);
   refuseLosingDefault(view, handlers, request.owner);
   // What uninstall leaves is what others wrote. Where that was broken before us, it is theirs to mend.
-  const removing = request.intent.command === "uninstall";
+  const removing = intent.command === "uninstall";
   const problems = candidate
     .check(host)
     .map((problem): Problem => (removing ? { ...problem, severity: "warning" } : problem));
@@ -209,10 +235,13 @@ function prepare(
   }
   const proves = env.proveWith !== undefined && edits.length > 0;
   if (proves) env.proveWith?.(candidate);
+  const left = candidate.handlersOf(request.owner);
   return {
     edits,
     previous: view.handlersOf(request.owner),
-    handlers: candidate.handlersOf(request.owner),
+    handlers: left,
+    bases: basesAfter(intent, recorded.bases, left),
+    notes,
     warnings: [...missing, ...problems.filter((problem) => problem.severity === "warning")],
     proof: { rules: "passed", "engine-parser": proves ? "passed" : "not run", served: "not run" },
     expectation: view.expect(request.owner, handlers),
@@ -258,10 +287,7 @@ function placeOf(problem: Problem): { path?: string; line?: number; hint?: strin
 
 /** A handler whose binary or configuration is not there would be served and fail at its first pod. */
 function missingOnHost(host: Host, needed: readonly Need[], allow: boolean): Problem[] {
-  const missing = needed.filter(
-    (need) =>
-      !need.paths.some((path) => (need.what === "binary" ? host.isExecutable(path) : host.exists(path))),
-  );
+  const missing = missingFrom(host, needed);
   const [first] = missing;
   if (first !== undefined && !allow) {
     const places =
@@ -282,6 +308,13 @@ function missingOnHost(host: Host, needed: readonly Need[], allow: boolean): Pro
     message: `Pods of handler '${need.handler}' fail until its ${need.what} is on the host: ${need.paths[0]}`,
     handler: need.handler,
   }));
+}
+
+function missingFrom(host: Host, needed: readonly Need[]): Need[] {
+  return needed.filter(
+    (need) =>
+      !need.paths.some((path) => (need.what === "binary" ? host.isExecutable(path) : host.exists(path))),
+  );
 }
 
 function throwIfStopped(env: Environment): void {
@@ -318,6 +351,7 @@ function begin(
     rootFile: env.site.rootFile,
     previous: [...planned.previous],
     desired: [...planned.handlers],
+    bases: planned.bases,
     folders: [...folders],
   });
 }
@@ -370,17 +404,18 @@ function finish(
   env.step("record");
   state.append(operation, { step: "complete" });
   progress.complete = true;
-  recordOwner(env, state, request.owner, planned.handlers);
+  recordOwner(env, state, request.owner, planned.handlers, planned.bases);
   state.append(operation, { step: "end", result: "changed" });
 }
 
 /** An empty plan writes nothing, but for a record that says something else than the files. */
 function rememberFound(env: Environment, state: NodeState, request: Request, planned: Planned): void {
-  const found = planned.handlers.map((handler) => handler.name).sort();
-  const recorded = recordedOf(env, state, request)
-    .map((handler) => handler.name)
-    .sort();
-  if (found.join() !== recorded.join()) recordOwner(env, state, request.owner, planned.handlers);
+  const names = (handlers: readonly Handler[]) => handlers.map((handler) => handler.name).sort();
+  const recorded = recordedOf(env, state, request);
+  const same =
+    isDeepStrictEqual(names(planned.handlers), names(recorded.handlers)) &&
+    isDeepStrictEqual(planned.bases, recorded.bases);
+  if (!same) recordOwner(env, state, request.owner, planned.handlers, planned.bases);
 }
 
 function missingFolders(host: Host, edits: readonly FileEdit[]): string[] {

@@ -1,4 +1,5 @@
 import { containerd } from "../../src/engine/containerd/backend.ts";
+import { exactly } from "../../src/handler/asked.ts";
 import { openHost } from "../../src/host/root.ts";
 import { parseVersion } from "../../src/layout/detect.ts";
 import type { Environment } from "../../src/transaction/environment.ts";
@@ -30,10 +31,11 @@ export function environmentOf(
 
 export function installing(...names: string[]): Request {
   return {
-    intent: { command: "install", handlers: names.map((name) => handler(name)) },
+    intent: { command: "install", handlers: names.map((name) => exactly(handler(name))) },
     owner: "default",
     allowMissing: true,
     retries: 5,
+    updatePresets: false,
   };
 }
 
