@@ -24,6 +24,11 @@ export type ErrorCode =
   | "invalid-config"
   | "unsupported-config"
   | "missing-on-host"
+  | "engine-broken"
+  | "engine-failed"
+  | "undo-failed"
+  | "cannot-verify"
+  | "held"
   | "lock-timeout"
   | "conflict"
   | "in-use"
@@ -36,6 +41,11 @@ const exitCodes: Record<ErrorCode, ExitCode> = {
   "invalid-config": ExitCode.invalid,
   "unsupported-config": ExitCode.invalid,
   "missing-on-host": ExitCode.invalid,
+  "engine-broken": ExitCode.invalid,
+  "engine-failed": ExitCode.undone,
+  "undo-failed": ExitCode.undoFailed,
+  "cannot-verify": ExitCode.cannotVerify,
+  held: ExitCode.held,
   "lock-timeout": ExitCode.lockTimeout,
   conflict: ExitCode.conflict,
   "in-use": ExitCode.conflict,
@@ -81,6 +91,6 @@ export class ShimctlError extends Error {
   }
 
   get retryable(): boolean {
-    return this.facts.retryable ?? this.code === "lock-timeout";
+    return this.facts.retryable ?? (this.code === "lock-timeout" || this.code === "cannot-verify");
   }
 }

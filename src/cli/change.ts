@@ -4,10 +4,13 @@ import type { Asked } from "../handler/asked.ts";
 import type { Handler } from "../handler/model.ts";
 import { OwnerName } from "../handler/model.ts";
 import type { ResolveFacts } from "../handler/resolve.ts";
+import { openLive } from "../host/live.ts";
 import { acquireLock, type LockHolder } from "../host/lock.ts";
 import { complaintOf } from "../host/parser_run.ts";
 import { redactLine } from "../toml/redact.ts";
+import type { Activation } from "../transaction/activation.ts";
 import type { Intent } from "../transaction/desire.ts";
+import { handlersInUse } from "../transaction/effect.ts";
 import type { Environment } from "../transaction/environment.ts";
 import type { Outcome } from "../transaction/outcome.ts";
 import { preview, type Request, run } from "../transaction/run.ts";
@@ -36,7 +39,7 @@ export async function change(io: Io, log: Log, parsed: Parsed, command: ChangeCo
           environment(io, log, parsed, node, () => undefined),
           request,
         )
-      : await locked(io, log, parsed, node, request);
+      : await untilUnused(io, log, parsed, node, request);
   } catch (thrown) {
     const error = node === undefined ? asShimctlError(thrown) : explained(thrown, node.host);
     if (!parsed.options.json) throw error;
@@ -49,9 +52,26 @@ export async function change(io: Io, log: Log, parsed: Parsed, command: ChangeCo
   }
   for (const note of outcome.notes) log.warn(note);
   for (const warning of outcome.warnings) log.warn(problemText(warning));
-  io.out(summary(owner, parsed.options.dryRun, node, outcome));
+  io.out(summary(owner, parsed.options.dryRun, outcome));
   return 0;
 }
+
+/** Waits for pods without the lock, and looks again under it. */
+async function untilUnused(io: Io, log: Log, parsed: Parsed, node: Node, request: Request): Promise<Outcome> {
+  const deadline = Date.now() + parsed.options.waitUnusedMs;
+  for (let told = false; ; told = true) {
+    try {
+      return await locked(io, log, parsed, node, request);
+    } catch (error) {
+      if (handlersInUse(error).length === 0 || Date.now() >= deadline || io.signal.aborted) throw error;
+      if (!told && error instanceof Error) log.info(`waiting: ${error.message}`);
+      await new Promise((resolve) => setTimeout(resolve, usePollMs));
+    }
+  }
+}
+
+/** How often to look whether pods still use what shall go. */
+const usePollMs = 1_000;
 
 async function locked(io: Io, log: Log, parsed: Parsed, node: Node, request: Request): Promise<Outcome> {
   const lock = await acquireLock(node.host, {
@@ -61,12 +81,11 @@ async function locked(io: Io, log: Log, parsed: Parsed, node: Node, request: Req
     signal: io.signal,
     onWait: (holder: LockHolder) => log.info(`waiting for the node's lock, held by ${holder.text}`),
   });
+  const env = environment(io, log, parsed, node, (name) => lock.step(name));
   try {
-    return await run(
-      environment(io, log, parsed, node, (name) => lock.step(name)),
-      request,
-    );
+    return await run(env, request);
   } finally {
+    env.activation?.live.close();
     lock.release();
   }
 }
@@ -90,10 +109,37 @@ export function environment(
       log.debug(name);
       onStep(name);
     },
+    activation: activationOf(io, log, parsed, node),
     proveWith:
       proveWith === undefined
         ? undefined
         : (candidate) => proveBy(proveWith, candidate, parsed.options.given.get("prove-with")),
+  };
+}
+
+/** How the change comes into effect: what the options say, and whether anybody is watching. */
+function activationOf(io: Io, log: Log, { options }: Parsed, { host, found }: Node): Activation | undefined {
+  if (options.restart === "none") return undefined;
+  const live = openLive(host, {
+    socket: found.layout.socket,
+    unit: options.unit ?? found.layout.unit,
+    mode: options.restart,
+    command: options.restartCommand,
+  });
+  // A pod restarts by itself, and would try again and again; somebody at its terminal would not.
+  const inPod = io.env["KUBERNETES_SERVICE_HOST"] !== undefined && !io.errIsTerminal;
+  return {
+    live,
+    verifyTimeoutMs: options.verifyTimeoutMs,
+    undoOnTimeout: options.undoOnTimeout,
+    allowKill: options.allowKill,
+    restartServer: options.restartServer,
+    onlyOurs: options.onlyOurs,
+    automatic: options.automatic || inPod,
+    retry: options.retry,
+    force: options.force,
+    budget: options.budget,
+    progress: (words) => log.info(words),
   };
 }
 
@@ -191,13 +237,18 @@ function intentOf(parsed: Parsed, command: ChangeCommand, hasFile: boolean, hand
   return { command, handlers: handlers() };
 }
 
-function summary(owner: string, dryRun: boolean, node: Node, outcome: Outcome): string {
+function summary(owner: string, dryRun: boolean, outcome: Outcome): string {
   const names = (handlers: readonly Handler[]) => handlers.map((handler) => handler.name).sort();
   const now = names(outcome.handlers);
   const before = names(outcome.previous);
   const wanted = dryRun ? [...outcome.expectation.present].sort() : now;
+  const later = [
+    ...outcome.pendingRemoval.map((name) => `'${name}' is kept while pods use it: a later apply removes it`),
+    ...outcome.pendingForeign.map((path) => `not in effect yet: ${path}, which somebody else changed`),
+  ];
   if (outcome.result === "unchanged") {
-    return `unchanged: owner '${owner}' has ${list(now)}\n`;
+    const restarted = outcome.restart.done ? [outcome.restart.words] : [];
+    return `${[`unchanged: owner '${owner}' has ${list(now)}`, ...restarted, ...later].join("\n")}\n`;
   }
   const added = wanted.filter((name) => !before.includes(name));
   const removed = before.filter((name) => !wanted.includes(name));
@@ -209,9 +260,8 @@ function summary(owner: string, dryRun: boolean, node: Node, outcome: Outcome): 
     `${dryRun ? "would have " : ""}${done.length > 0 ? done.join(", ") : `updated ${list(wanted)}`}`,
     ...outcome.changes.map((file) => `  ${file.action.padEnd(6)} ${file.path}`),
   ];
-  if (!dryRun)
-    lines.push(`${node.found.layout.unit} was not restarted: the change takes effect with its next start`);
-  return `${lines.join("\n")}\n`;
+  if (!dryRun) lines.push(outcome.restart.words);
+  return `${[...lines, ...later].join("\n")}\n`;
 }
 
 function list(names: readonly string[]): string {

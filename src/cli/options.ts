@@ -1,5 +1,7 @@
 import { cac } from "cac";
 import { ShimctlError } from "../error.ts";
+import type { RestartMode } from "../host/live.ts";
+import type { Budget } from "../transaction/activation.ts";
 
 type Kind = "text" | "flag" | "duration" | "count";
 
@@ -32,7 +34,53 @@ const specs = {
     kind: "flag",
     help: "take presets as they are now, where a handler was installed by an older definition",
   },
-  "no-restart": { kind: "flag", help: "leave the engine running as it is (this release never restarts it)" },
+  restart: {
+    kind: "text",
+    value: "HOW",
+    help: "auto, systemd (over D-Bus), systemctl, or none: leave the engine running as it is",
+    default: "auto",
+  },
+  "no-restart": { kind: "flag", help: "the same as --restart none" },
+  "restart-command": {
+    kind: "text",
+    value: "COMMAND",
+    help: "restart the engine by this program, its arguments separated by spaces",
+  },
+  unit: { kind: "text", value: "NAME", help: "the engine's unit, where it is not the usual one" },
+  "verify-timeout": {
+    kind: "duration",
+    value: "D",
+    help: "how long the restarted engine may take until it serves",
+    default: "5m",
+  },
+  "undo-on-timeout": {
+    kind: "flag",
+    help: "undo the change when that time is over, instead of leaving it open",
+  },
+  "allow-kill": { kind: "flag", help: "restart a unit whose KillMode ends the node's pods" },
+  "restart-server": { kind: "flag", help: "restart a unit that carries the cluster's control plane" },
+  "only-ours": { kind: "flag", help: "refuse where the restart would bring others' changes into effect too" },
+  "restart-budget": {
+    kind: "text",
+    value: "HOUR,DAY",
+    help: "how often shimctl may restart the engine without a person, within an hour and a day",
+    default: "3,6",
+  },
+  automatic: {
+    kind: "flag",
+    help: "nobody is watching: count restarts (a pod without a terminal is automatic)",
+  },
+  retry: {
+    kind: "flag",
+    help: "try a change that was undone before, or one restart more than the budget has",
+  },
+  force: { kind: "flag", help: "remove handlers that running pods use" },
+  "wait-unused": {
+    kind: "duration",
+    value: "D",
+    help: "wait that long until no pod uses the handlers that are removed",
+    default: "0s",
+  },
   "dry-run": { kind: "flag", help: "plan and prove, write nothing" },
   "prove-with": {
     kind: "text",
@@ -58,7 +106,20 @@ const node: readonly OptionName[] = ["root", "engine", "engine-version", "config
 const change: readonly OptionName[] = [
   ...node,
   "owner",
+  "restart",
   "no-restart",
+  "restart-command",
+  "unit",
+  "verify-timeout",
+  "undo-on-timeout",
+  "allow-kill",
+  "restart-server",
+  "only-ours",
+  "restart-budget",
+  "automatic",
+  "retry",
+  "force",
+  "wait-unused",
   "dry-run",
   "prove-with",
   "lock-timeout",
@@ -145,6 +206,19 @@ export interface Options {
   readonly json: boolean;
   readonly lockTimeoutMs: number;
   readonly retries: number;
+  readonly restart: "none" | RestartMode;
+  readonly restartCommand: readonly string[];
+  readonly unit: string | undefined;
+  readonly verifyTimeoutMs: number;
+  readonly undoOnTimeout: boolean;
+  readonly allowKill: boolean;
+  readonly restartServer: boolean;
+  readonly onlyOurs: boolean;
+  readonly budget: Budget;
+  readonly automatic: boolean;
+  readonly retry: boolean;
+  readonly force: boolean;
+  readonly waitUnusedMs: number;
   readonly logLevel: string;
   /** Options that the command line or a variable gave, and how: `--owner` or `SHIMCTL_OWNER`. */
   readonly given: ReadonlyMap<string, string>;
@@ -404,6 +478,26 @@ function finish(
     json: flag("json"),
     lockTimeoutMs: duration(called(timeout), text(timeout)),
     retries: count(called("retries"), text("retries")),
+    restart:
+      get("restart-command") !== undefined
+        ? "command"
+        : flag("no-restart")
+          ? "none"
+          : oneOf("restart", "auto", "systemd", "systemctl", "none"),
+    restartCommand: text("restart-command")
+      .split(" ")
+      .filter((word) => word !== ""),
+    unit: get("unit"),
+    verifyTimeoutMs: duration(called("verify-timeout"), text("verify-timeout")),
+    undoOnTimeout: flag("undo-on-timeout"),
+    allowKill: flag("allow-kill"),
+    restartServer: flag("restart-server"),
+    onlyOurs: flag("only-ours"),
+    budget: budget(called("restart-budget"), text("restart-budget")),
+    automatic: flag("automatic"),
+    retry: flag("retry"),
+    force: flag("force"),
+    waitUnusedMs: duration(called("wait-unused"), text("wait-unused")),
     logLevel: oneOf("log-level", "silent", "error", "warn", "info", "debug"),
     given,
   };
@@ -422,6 +516,17 @@ export function duration(name: string, text: string): number {
     );
   }
   return parts.reduce((sum, [, amount, unit]) => sum + Number(amount) * (units[unit ?? "s"] ?? 1000), 0);
+}
+
+function budget(name: string, value: string): Budget {
+  const [, hour, day] = /^(\d{1,4}),(\d{1,4})$/.exec(value) ?? [];
+  if (hour === undefined || day === undefined) {
+    throw new ShimctlError(
+      "usage",
+      `Cannot read ${name}, which must be two numbers such as 3,6: ${shown(value)}`,
+    );
+  }
+  return { hour: Number(hour), day: Number(day) };
 }
 
 function count(name: string, text: string): number {

@@ -11,6 +11,8 @@ export interface FileImage {
   readonly uid: number;
   readonly gid: number;
   readonly nlink: number;
+  /** When its bytes last changed, in milliseconds since 1970. */
+  readonly modifiedMs?: number;
 }
 
 export type Read =

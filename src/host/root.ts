@@ -23,6 +23,8 @@ export interface Host extends HostFiles {
   resolve(path: string): string;
   /** The path outside the root of what `resolve` answers: the one to open. Throws as `resolve` does. */
   real(path: string): string;
+  /** Another one when the file behind a path was replaced or written: inode, size and times. */
+  stamp(path: string): string | undefined;
 }
 
 /** As many as the kernel follows (path_resolution(7)). */
@@ -52,6 +54,12 @@ export function openHost(root: string, option = "--root"): Host {
     root: base || "/",
     resolve,
     real: (path) => outside(resolve(path)),
+    stamp(path) {
+      const place = walkTo(path);
+      if (place.kind !== "there") return undefined;
+      const { ino, size, mtimeNs } = place.stat;
+      return `${ino}:${size}:${mtimeNs}`;
+    },
     read: (path) => readFile(outside, path),
     list(path) {
       const place = walkTo(path);
@@ -199,6 +207,8 @@ function readFile(outside: (path: string) => string, path: string): Read {
         uid: Number(stat.uid),
         gid: Number(stat.gid),
         nlink: Number(stat.nlink),
+        // A file that was moved into place keeps the time at which it was written elsewhere.
+        modifiedMs: Math.max(Number(stat.mtimeMs), Number(stat.ctimeMs)),
       };
     } catch (error) {
       return { kind: "unreadable", path, reason: reasonOf(error) };

@@ -18,6 +18,8 @@ export function desired(
   owner: string,
   view: EngineView,
   recorded: readonly Handler[],
+  /** In use by pods: `apply` leaves these until a later run. */
+  inUse: ReadonlySet<string> = new Set(),
 ): Handler[] {
   const found = view.handlersOf(owner);
   const takenSince = (name: string) =>
@@ -30,7 +32,12 @@ export function desired(
   const current = [...found, ...lost];
   if (intent.command !== "uninstall") {
     const asked = intent.handlers.map(({ handler }) => handler);
-    if (intent.command === "apply") return asked;
+    if (intent.command === "apply") {
+      const kept = current.filter(
+        ({ name }) => inUse.has(name) && !asked.some((other) => other.name === name),
+      );
+      return [...kept, ...asked];
+    }
     const names = new Set(asked.map((handler) => handler.name));
     return [...current.filter((handler) => !names.has(handler.name)), ...asked];
   }

@@ -1,5 +1,6 @@
 import type { Backend, EngineView, Site } from "../engine/backend.ts";
 import type { Host } from "../host/root.ts";
+import type { Activation } from "./activation.ts";
 
 /** What a transaction runs in. */
 export interface Environment {
@@ -11,5 +12,7 @@ export interface Environment {
   /** Called at each step, with words for people. */
   readonly step: (name: string) => void;
   /** `--prove-with`: the engine's own parser on the candidate; throws where it refuses. */
+  /** How a change is brought into effect; `undefined`: the engine is left running as it is. */
+  readonly activation: Activation | undefined;
   readonly proveWith: ((candidate: EngineView) => void) | undefined;
 }

@@ -38,6 +38,22 @@ export const JournalLine = z.union([
   }),
   z.object({ ...base, step: z.literal("committed"), path: z.string(), before: Hash, after: Hash }),
   z.object({ ...base, step: z.literal("kept"), path: z.string(), store: z.string(), why: z.string() }),
+  /** Every file is in place; the engine is about to be restarted. From here on it may run with the change. */
+  z.object({
+    ...base,
+    step: z.literal("restart"),
+    unit: z.string(),
+    way: z.string(),
+    /** The run of the unit that does not have the change. */
+    invocation: z.string(),
+    present: z.array(z.string()),
+    absent: z.array(z.string()),
+    kept: z.array(z.string()),
+    /** What the plan depended on: the same is not tried again by itself once it was undone. */
+    inputs: z.string(),
+  }),
+  /** There is evidence that the engine does not work with the change: it is undone. */
+  z.object({ ...base, step: z.literal("failed"), why: z.string() }),
   /** Every file is in place; only the record is still to be written. */
   z.object({ ...base, step: z.literal("complete") }),
   z.object({ ...base, step: z.literal("end"), result: z.string(), code: z.optional(z.string()) }),
@@ -81,6 +97,9 @@ export interface Unfinished {
   readonly begin: Extract<JournalLine, { step: "begin" }>;
   readonly intents: readonly Extract<JournalLine, { step: "intent" }>[];
   readonly complete: boolean;
+  /** The last one, where the engine was to be restarted. */
+  readonly restart: Extract<JournalLine, { step: "restart" }> | undefined;
+  readonly failed: Extract<JournalLine, { step: "failed" }> | undefined;
 }
 
 /** Operations that began and did not end, oldest first. */
@@ -94,6 +113,8 @@ export function unfinished(lines: readonly JournalLine[]): Unfinished[] {
         begin,
         intents: own.filter((line) => line.step === "intent"),
         complete: own.some((line) => line.step === "complete"),
+        restart: own.findLast((line) => line.step === "restart"),
+        failed: own.findLast((line) => line.step === "failed"),
       };
     });
 }

@@ -13,7 +13,8 @@ export interface Proof {
   /** The engine's rules, as this release knows them, on the merged result. */
   readonly rules: "passed" | "not run";
   readonly "engine-parser": "passed" | "not run";
-  readonly served: "not run";
+  /** By the engine itself, started with the change. */
+  readonly served: "passed" | "not run";
 }
 
 export interface Outcome {
@@ -27,6 +28,19 @@ export interface Outcome {
   readonly notes: readonly string[];
   readonly proof: Proof;
   readonly expectation: Expectation;
+  readonly restart: RestartOutcome;
+  /** Asked to go and kept, as pods use them; a later `apply` removes them. */
+  readonly pendingRemoval: readonly string[];
+  /** Files that others changed and the engine does not run with yet. */
+  readonly pendingForeign: readonly string[];
+}
+
+export interface RestartOutcome {
+  readonly done: boolean;
+  /** The engine does not run with what is on disk yet. */
+  readonly needed: boolean;
+  /** Why it is not needed, or who has to make it. */
+  readonly words: string;
 }
 
 /** What a failed system call means, where people can do something about it. */

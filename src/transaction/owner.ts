@@ -2,9 +2,17 @@ import { ShimctlError } from "../error.ts";
 import type { Handler } from "../handler/model.ts";
 import { removeEmptyFolder } from "../host/state.ts";
 import type { Environment } from "./environment.ts";
-import { type NodeRecord, withOwner } from "./record.ts";
+import { type Held, type NodeRecord, type Pending, rootOf, withOwner, withRoot } from "./record.ts";
 import type { Bases } from "./settle.ts";
 import type { NodeState } from "./state.ts";
+
+/** What an operation leaves besides its owner's handlers. */
+export interface Left {
+  readonly bases?: Bases;
+  /** No start of the engine was seen to serve it; `undefined`: one was, or nothing has to be served. */
+  readonly pending?: Pending | "as it was" | undefined;
+  readonly held?: Held | undefined;
+}
 
 /** Writes the record, and takes away the folders that we made and that are empty again. */
 export function recordOwner(
@@ -12,10 +20,18 @@ export function recordOwner(
   state: NodeState,
   owner: string,
   handlers: readonly Handler[],
-  bases: Bases = {},
+  { bases = {}, pending, held }: Left = {},
 ): NodeRecord {
   const { record: known } = readWithFolders(state);
-  const record = withOwner(known, env.site.rootFile, owner, handlers, env.now().toISOString(), bases);
+  const { rootFile } = env.site;
+  const owned = withOwner(known, rootFile, owner, handlers, env.now().toISOString(), bases);
+  const { held: others = {}, ...root } = rootOf(owned, rootFile);
+  const { [owner]: _, ...stillHeld } = others;
+  const record = withRoot(owned, rootFile, {
+    owners: root.owners,
+    held: held === undefined ? stillHeld : { ...stillHeld, [owner]: held },
+    pending: pending === "as it was" ? root.pending : pending,
+  });
   const idle = Object.keys(record.roots).length === 0 ? record.folders : [];
   const next = { ...record, folders: withoutEmpty(env, record.folders, idle) };
   state.writeRecord(next);

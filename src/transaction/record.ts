@@ -19,13 +19,44 @@ const Owners = z.record(
 
 export type Owners = z.infer<typeof Owners>;
 
+/** A plan that was undone: the same on the same inputs is not tried again by itself until `until`. */
+const Held = z.strictObject({
+  inputs: z.string(),
+  why: z.string(),
+  tries: z.number(),
+  since: z.string(),
+  until: z.string(),
+});
+
+export type Held = z.infer<typeof Held>;
+
+/** A restart of the engine that we made. */
+const Restart = z.strictObject({ time: z.string(), owner: z.string(), why: z.string() });
+
+export type Restart = z.infer<typeof Restart>;
+
+/** What was written and no start of the engine was seen to serve yet, and since when. */
+const Pending = z.strictObject({ since: z.string() });
+
+export type Pending = z.infer<typeof Pending>;
+
+const Root = z.strictObject({
+  owners: Owners,
+  held: z.optional(z.record(z.string(), Held)),
+  pending: z.optional(Pending),
+});
+
+export type Root = z.infer<typeof Root>;
+
 /** What we own on this node. It is rebuilt from the markers in the files when it is lost. */
 export const NodeRecord = z.strictObject({
   format: z.literal(formatNumber),
   /** By the engine's root file: two configurations on one node have nothing to do with each other. */
-  roots: z.record(z.string(), z.strictObject({ owners: Owners })),
+  roots: z.record(z.string(), Root),
   /** Folders that we made, outermost first; they go when they are empty again. */
   folders: z.array(z.string()),
+  /** Of this node's engine, over all owners and reboots; those of the last day. */
+  restarts: z.optional(z.array(Restart)),
 });
 
 export type NodeRecord = z.infer<typeof NodeRecord>;
@@ -64,7 +95,29 @@ export function renderRecord(record: NodeRecord): Uint8Array {
 
 /** The owners of one configuration. */
 export function ownersOf(record: NodeRecord, rootFile: string): Owners {
-  return Object.hasOwn(record.roots, rootFile) ? (record.roots[rootFile]?.owners ?? {}) : {};
+  return rootOf(record, rootFile).owners;
+}
+
+/** All that is known of one configuration. */
+export function rootOf(record: NodeRecord, rootFile: string): Root {
+  return (Object.hasOwn(record.roots, rootFile) ? record.roots[rootFile] : undefined) ?? { owners: {} };
+}
+
+/** The record with another root; one that says nothing any more is left out. */
+export function withRoot(
+  record: NodeRecord,
+  rootFile: string,
+  root: Pick<Root, "owners" | "held"> & { readonly pending?: Pending | undefined },
+): NodeRecord {
+  const { [rootFile]: _, ...others } = record.roots;
+  const { owners, held = {}, pending } = root;
+  const isEmpty = Object.keys(owners).length + Object.keys(held).length === 0 && pending === undefined;
+  const next: Root = {
+    owners,
+    ...(Object.keys(held).length === 0 ? {} : { held }),
+    ...(pending === undefined ? {} : { pending }),
+  };
+  return { ...record, roots: isEmpty ? others : { ...others, [rootFile]: next } };
 }
 
 /** What one owner was left with in one configuration. */
@@ -89,13 +142,11 @@ export function withOwner(
   bases: Bases = {},
 ): NodeRecord {
   const { [owner]: _, ...others } = ownersOf(record, rootFile);
-  const { [rootFile]: __, ...otherRoots } = record.roots;
   const entry = {
     handlers: Object.fromEntries(handlers.map((handler) => [handler.name, handler])),
     ...(Object.keys(bases).length === 0 ? {} : { bases: { ...bases } }),
     updated: time,
   };
   const owners = handlers.length === 0 ? others : { ...others, [owner]: entry };
-  const roots = Object.keys(owners).length === 0 ? otherRoots : { ...otherRoots, [rootFile]: { owners } };
-  return { ...record, roots };
+  return withRoot(record, rootFile, { ...rootOf(record, rootFile), owners });
 }

@@ -6,6 +6,7 @@ import { type Look, lookAt, sameBytes } from "../host/exchange.ts";
 import { leaseHolds } from "../host/lease.ts";
 import { type Libc, loadLibc } from "../host/libc/libc.ts";
 import { removeState, sha256 } from "../host/state.ts";
+import { activate, bringBack, cannotVerify, type RestartLine } from "./activate.ts";
 import { commitFile } from "./commit.ts";
 import type { Environment } from "./environment.ts";
 import { gather, readEngine, withEdits } from "./gather.ts";
@@ -14,6 +15,8 @@ import { tempName } from "./leftovers.ts";
 import { mergeForeign } from "./merge.ts";
 import { withState } from "./outcome.ts";
 import { cleanFolders, recordOwner } from "./owner.ts";
+import { type Pending, rootOf, withRoot } from "./record.ts";
+import { holdAgain } from "./restraint.ts";
 import type { NodeState } from "./state.ts";
 
 /** How long a program that has a displaced file open for writing may take to close it, in ms. */
@@ -52,21 +55,34 @@ export async function recover(env: Environment, state: NodeState): Promise<Recov
     operation,
     details: [],
   };
-  const outcome = complete ? "finished" : "undone";
+  let outcome: "finished" | "undone" = complete ? "finished" : "undone";
   try {
     const isKnown = knownFiles(work.env);
     for (const intent of operation.intents) await settleTemp(work, intent, isKnown);
-    if (complete) recordOwner(work.env, state, begin.owner, begin.desired, begin.bases);
-    else await undo(work);
+    const resumed = complete ? "finished" : await resume(work);
+    if (resumed === "finished") {
+      outcome = "finished";
+      recordOwner(work.env, state, begin.owner, begin.desired, {
+        bases: begin.bases ?? {},
+        pending: work.pending ?? (operation.restart === undefined ? { since: begin.time } : undefined),
+      });
+    } else {
+      await undo(work);
+      if (operation.restart !== undefined) await reactivate(work, operation.restart, resumed.against);
+    }
     state.append(begin.operation, { step: "end", result: outcome });
   } catch (error) {
+    if (error instanceof ShimctlError && error.code === "undo-failed")
+      state.append(begin.operation, { step: "end", result: "undo failed", code: error.code });
+    if (error instanceof ShimctlError && (error.code === "undo-failed" || error.code === "cannot-verify"))
+      throw withState(error, work.details.join("; "));
     const left = complete
       ? "is in place; the next run records it"
       : "is not complete, though every file is; the next run undoes it";
     const words = [...work.details, `the ${begin.command} of owner '${begin.owner}' ${left}`];
     throw withState(error, words.join("; "));
   }
-  const verb = complete ? "finished" : "undid";
+  const verb = outcome === "finished" ? "finished" : "undid";
   const done = `${verb} an ${begin.command} of owner '${begin.owner}' that was cut short`;
   return { outcome, details: work.details, notes: [...work.details, done] };
 }
@@ -89,6 +105,54 @@ interface Work {
   readonly state: NodeState;
   readonly operation: Unfinished;
   readonly details: string[];
+  /** Set where the engine was not seen to serve what was finished. */
+  pending?: Pending;
+}
+
+/**
+ * A run that ended between the restart and its proof: what it waited for is waited for again, with at most
+ * one restart more. `against`: the evidence that the engine does not work with the change.
+ */
+async function resume(work: Work): Promise<"finished" | { readonly against: string }> {
+  const { env, state, operation } = work;
+  const { begin, restart, failed } = operation;
+  if (restart === undefined || failed !== undefined) return { against: failed?.why ?? "" };
+  const { activation } = env;
+  const unit = await activation?.live.unit().catch(() => undefined);
+  if (activation === undefined || unit?.active === "inactive") {
+    work.pending = { since: restart.time };
+    state.append(begin.operation, { step: "complete" });
+    return "finished";
+  }
+  const restarted = unit !== undefined && unit.invocation !== restart.invocation;
+  const verdict = await activate(env, activation, state, begin.owner, restart, restarted);
+  if (verdict.kind === "unknown") throw cannotVerify(restart.unit, verdict.why, begin.owner);
+  if (verdict.kind === "failed") {
+    state.append(begin.operation, { step: "failed", why: verdict.why });
+    return { against: verdict.why };
+  }
+  state.append(begin.operation, { step: "complete" });
+  return "finished";
+}
+
+/** The engine may have been started with what is undone now. */
+async function reactivate(
+  { env, state, operation, details }: Work,
+  restart: RestartLine,
+  why: string,
+): Promise<void> {
+  const { begin } = operation;
+  const { record } = state.readRecord();
+  const root = rootOf(record, env.site.rootFile);
+  const held = holdAgain(root.held?.[begin.owner], restart.inputs, why, env.now());
+  state.writeRecord(
+    withRoot(record, env.site.rootFile, { ...root, held: { ...root.held, [begin.owner]: held } }),
+  );
+  if (env.activation === undefined) {
+    details.push(`${restart.unit} may still run with it until it is restarted`);
+    return;
+  }
+  await bringBack(env, env.activation, state, begin.owner, restart);
 }
 
 type IntentLine = Unfinished["intents"][number];

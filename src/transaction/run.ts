@@ -9,12 +9,21 @@ import type { Host } from "../host/root.ts";
 import { ensureFolder, sha256 } from "../host/state.ts";
 import { commitFile } from "./commit.ts";
 import { desired, type Intent } from "./desire.ts";
+import {
+  type Effect,
+  type Effected,
+  type Ground,
+  handlersInUse,
+  owedEffect,
+  prepareGround,
+  takeEffect,
+} from "./effect.ts";
 import type { Environment } from "./environment.ts";
 import { readEngine, withEdits } from "./gather.ts";
 import { unfinished } from "./journal.ts";
 import { type Change, type Outcome, type Proof, withState } from "./outcome.ts";
 import { recordOwner } from "./owner.ts";
-import { basesIn, handlersIn } from "./record.ts";
+import { basesIn, handlersIn, type Pending, rootOf } from "./record.ts";
 import { recover, refuseOtherEngine } from "./recover.ts";
 import { type Bases, basesAfter, settle } from "./settle.ts";
 import { type NodeState, openState, stateFolder } from "./state.ts";
@@ -31,6 +40,8 @@ export interface Request {
 }
 
 interface Planned {
+  readonly effect: Effect;
+  readonly seen: Snapshot;
   readonly edits: readonly FileEdit[];
   readonly previous: readonly Handler[];
   readonly handlers: readonly Handler[];
@@ -52,7 +63,11 @@ export async function preview(env: Environment, request: Request): Promise<Outco
   const { seen, view } = readEngine(env.host, env.backend, env.site);
   const planned = prepare(env, request, seen, view, recordedOf(env, state, request));
   refuseUnwritable(env.host, planned.edits);
-  return outcome(planned, planned.edits.map(asChange), planned.notes);
+  const needed = planned.edits.length > 0;
+  const words = needed ? "the engine would be restarted" : "nothing to restart for";
+  return outcome(planned, planned.edits.map(asChange), planned.notes, {
+    restart: { done: false, needed, words },
+  });
 }
 
 /** Carries out one transaction. The caller holds the node's lock. */
@@ -75,6 +90,9 @@ export async function run(env: Environment, request: Request): Promise<Outcome> 
 interface Progress {
   readonly changes: Change[];
   first: Planned | undefined;
+  ground: Ground | undefined;
+  /** Handlers that pods use, and that `apply` therefore leaves. */
+  inUse: ReadonlySet<string>;
   complete: boolean;
 }
 
@@ -84,11 +102,19 @@ async function change(
   state: NodeState,
   notes: readonly string[],
 ): Promise<Outcome> {
-  const progress: Progress = { changes: [], first: undefined, complete: false };
+  const progress: Progress = {
+    changes: [],
+    first: undefined,
+    ground: undefined,
+    inUse: new Set(),
+    complete: false,
+  };
   try {
     return await changeUntilStill(env, request, state, notes, progress);
   } catch (error) {
-    throw progress.first === undefined ? error : await undone(env, state, progress, error);
+    // What could not be verified stays open: there is no evidence against it.
+    const open = error instanceof ShimctlError && error.code === "cannot-verify";
+    throw progress.first === undefined || open ? error : await undone(env, state, progress, error);
   }
 }
 
@@ -108,18 +134,37 @@ async function changeUntilStill(
     env.step("read");
     const { seen, view } = readEngine(host, env.backend, env.site);
     env.step("plan");
-    const planned = prepare(env, request, seen, view, recordedOf(env, state, request));
+    const planned = prepare(env, request, seen, view, recordedOf(env, state, request), progress.inUse);
     if (planned.edits.length === 0) {
-      if (progress.first !== undefined) finish(env, state, operation, request, planned, progress);
-      else rememberFound(env, state, request, planned);
       const first = progress.first ?? planned;
+      const effected = await inEffect(env, state, operation, request, planned, progress);
       const { previous, expectation, proof } = first;
-      return outcome({ ...planned, previous, expectation, proof }, squash(changes), [
-        ...notes,
-        ...first.notes,
-      ]);
+      const proved: Proof = { ...proof, served: effected.served ? "passed" : "not run" };
+      const foreign = progress.ground?.foreign ?? [];
+      const also =
+        effected.restart.done && foreign.length > 0
+          ? [`the restart brought others' changes into effect too: ${foreign.join(", ")}`]
+          : [];
+      return outcome(
+        { ...planned, previous, expectation, proof: proved },
+        squash(changes),
+        [...notes, ...first.notes, ...also],
+        {
+          restart: effected.restart,
+          pendingRemoval: [...progress.inUse],
+          pendingForeign: effected.restart.done ? [] : foreign,
+        },
+      );
     }
     if (attempt > request.retries) throw tooBusy(planned);
+    if (progress.first === undefined) {
+      try {
+        progress.ground = await prepareGround(env, state, planned.effect, seen);
+      } catch (error) {
+        progress.inUse = keepForNow(request, error, progress.inUse);
+        continue;
+      }
+    }
 
     env.step("journal");
     refuseUnwritable(host, planned.edits);
@@ -135,8 +180,58 @@ async function changeUntilStill(
       if (made === undefined) break;
       changes.push(asChange(made));
     }
-    // Activate and verify stand here: restart the unit once, wait for the engine, undo on evidence.
   }
+}
+
+/** An exact set may wait for its pods to end: what is in use is kept, and goes with a later run. */
+function keepForNow(request: Request, error: unknown, known: ReadonlySet<string>): ReadonlySet<string> {
+  const used = handlersInUse(error).filter((name) => !known.has(name));
+  if (request.intent.command !== "apply" || used.length === 0) throw error;
+  return new Set([...known, ...used]);
+}
+
+/** Every file is in place. Brings that into effect, and records it. */
+async function inEffect(
+  env: Environment,
+  state: NodeState,
+  operation: string,
+  request: Request,
+  planned: Planned,
+  progress: Progress,
+): Promise<Effected> {
+  if (progress.first !== undefined) {
+    throwIfStopped(env);
+    const { effect } = progress.first;
+    const effected = await takeEffect(env, state, operation, effect, progress.ground);
+    finish(env, state, operation, request, planned, progress, effected.pending);
+    return effected;
+  }
+  const { pending } = rootOf(state.readRecord().record, env.site.rootFile);
+  const idle: Effected = {
+    restart: { done: false, needed: pending !== undefined, words: "nothing to restart for" },
+    served: false,
+    pending,
+  };
+  const ground =
+    env.activation === undefined || pending === undefined
+      ? undefined
+      : await prepareGround(env, state, planned.effect, planned.seen);
+  progress.ground = ground;
+  if (ground === undefined || pending === undefined) {
+    rememberFound(env, state, request, planned);
+    return idle;
+  }
+  const owed = await owedEffect(env, pending, planned.effect, ground);
+  let effected: Effected = { ...idle, restart: { ...idle.restart, needed: false }, served: owed === "seen" };
+  if (owed === "restart") {
+    begin(env, state, operation, request, planned, []);
+    progress.first = planned;
+    effected = await takeEffect(env, state, operation, planned.effect, ground);
+    state.append(operation, { step: "complete" });
+  }
+  recordOwner(env, state, request.owner, planned.handlers, { bases: planned.bases });
+  if (owed === "restart") state.append(operation, { step: "end", result: "changed" });
+  return effected;
 }
 
 /** A failed change undoes itself and says so; where that fails too, the next run does it from the journal. */
@@ -157,6 +252,8 @@ async function undone(
     }[became];
     return withState(error, [...details, words].join("; "), env.host.root);
   } catch (second) {
+    if (second instanceof ShimctlError && second.code === "undo-failed")
+      return withState(second, `it was undone because: ${error instanceof Error ? error.message : error}`);
     const { message, facts } = withState(second, "", env.host.root);
     const told = [`undoing it failed as well: ${message}`, ...(facts.state ? [facts.state] : [])];
     return withState(error, told.join("; "), env.host.root);
@@ -200,6 +297,7 @@ function prepare(
   seen: Snapshot,
   view: EngineView,
   recorded: Recorded,
+  inUse: ReadonlySet<string> = new Set(),
 ): Planned {
   const { host, backend, site } = env;
   const { intent, notes } = settle(
@@ -207,7 +305,7 @@ function prepare(
     request.updatePresets ? {} : recorded.bases,
     (handler) => missingFrom(host, view.needs([handler])).length === 0,
   );
-  const handlers = desired(intent, request.owner, view, recorded.handlers);
+  const handlers = desired(intent, request.owner, view, recorded.handlers, inUse);
   const edits = view.plan(request.owner, handlers);
   refuseDangling(host, site.rootFile, edits);
   const missing =
@@ -236,15 +334,25 @@ function prepare(
   const proves = env.proveWith !== undefined && edits.length > 0;
   if (proves) env.proveWith?.(candidate);
   const left = candidate.handlersOf(request.owner);
+  const expectation = view.expect(request.owner, handlers);
   return {
     edits,
+    seen,
+    effect: {
+      command: intent.command,
+      owner: request.owner,
+      desired: left,
+      needs: view.needs(left),
+      expectation,
+      onDisk: candidate.state.handlers,
+    },
     previous: view.handlersOf(request.owner),
     handlers: left,
     bases: basesAfter(intent, recorded.bases, left),
     notes,
     warnings: [...missing, ...problems.filter((problem) => problem.severity === "warning")],
     proof: { rules: "passed", "engine-parser": proves ? "passed" : "not run", served: "not run" },
-    expectation: view.expect(request.owner, handlers),
+    expectation,
   };
 }
 
@@ -400,11 +508,12 @@ function finish(
   request: Request,
   planned: Planned,
   progress: Progress,
+  pending: Pending | undefined,
 ): void {
   env.step("record");
   state.append(operation, { step: "complete" });
   progress.complete = true;
-  recordOwner(env, state, request.owner, planned.handlers, planned.bases);
+  recordOwner(env, state, request.owner, planned.handlers, { bases: planned.bases, pending });
   state.append(operation, { step: "end", result: "changed" });
 }
 
@@ -415,7 +524,8 @@ function rememberFound(env: Environment, state: NodeState, request: Request, pla
   const same =
     isDeepStrictEqual(names(planned.handlers), names(recorded.handlers)) &&
     isDeepStrictEqual(planned.bases, recorded.bases);
-  if (!same) recordOwner(env, state, request.owner, planned.handlers, planned.bases);
+  if (same) return;
+  recordOwner(env, state, request.owner, planned.handlers, { bases: planned.bases, pending: "as it was" });
 }
 
 function missingFolders(host: Host, edits: readonly FileEdit[]): string[] {
@@ -469,7 +579,12 @@ function squash(changes: readonly Change[]): Change[] {
   });
 }
 
-function outcome(planned: Planned, changes: readonly Change[], notes: readonly string[]): Outcome {
+function outcome(
+  planned: Planned,
+  changes: readonly Change[],
+  notes: readonly string[],
+  more: Pick<Outcome, "restart"> & Partial<Pick<Outcome, "pendingRemoval" | "pendingForeign">>,
+): Outcome {
   const { handlers, previous, warnings, proof, expectation } = planned;
   return {
     result: changes.length === 0 ? "unchanged" : "changed",
@@ -480,5 +595,8 @@ function outcome(planned: Planned, changes: readonly Change[], notes: readonly s
     notes,
     proof,
     expectation,
+    pendingRemoval: [],
+    pendingForeign: [],
+    ...more,
   };
 }

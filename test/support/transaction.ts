@@ -25,6 +25,7 @@ export function environmentOf(
     now: () => new Date(),
     signal,
     step: onStep,
+    activation: undefined,
     proveWith: undefined,
   };
 }

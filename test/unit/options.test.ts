@@ -44,7 +44,7 @@ describe("what a command would not look at is refused", () => {
 
 describe("an option that is not there is told as it was typed", () => {
   test.each([
-    "--restart",
+    "--restarts",
     "--root.x=y",
     "-x",
     "--/",

@@ -1,0 +1,128 @@
+import { execFile } from "node:child_process";
+import { existsSync } from "node:fs";
+import type { Cri, CriAnswer, Sandbox } from "./cri/client.ts";
+import type { Host } from "./root.ts";
+import type { Systemd, UnitState } from "./systemd.ts";
+
+/** How the engine is restarted: by whatever is there, not at all, or by one way only. */
+export type RestartMode = "auto" | "systemd" | "systemctl" | "command";
+
+/** The running engine of a node. Nothing here is asked before it is needed, and nothing is loaded for it. */
+export interface LiveEngine {
+  /** What `unit` and `restart` are about, as people call it. */
+  readonly unitName: string;
+  status(): Promise<CriAnswer>;
+  sandboxes(): Promise<readonly Sandbox[]>;
+  probe(handler: string): Promise<void>;
+  /** `undefined` where nobody can tell: no service manager, or no such unit. */
+  unit(): Promise<UnitState | undefined>;
+  /** How `restart` would do it, in words; `undefined` where it cannot. */
+  way(): Promise<string | undefined>;
+  /** Restarts it, and waits until the service manager has done so. How that ended: `done`, or other words. */
+  restart(signal: AbortSignal | undefined): Promise<string>;
+  close(): void;
+}
+
+export interface LiveOptions {
+  readonly socket: string;
+  readonly unit: string;
+  readonly mode: RestartMode;
+  /** For mode `command`: a program and its arguments. */
+  readonly command: readonly string[];
+}
+
+const systemctl = "/usr/bin/systemctl";
+
+/**
+ * The engine behind a host root, whose sockets are reached through that root: in a pod with the folders of the
+ * node's sockets mounted, in a sandbox that has none.
+ */
+export function openLive(host: Host, options: LiveOptions): LiveEngine {
+  const { unit: unitName, mode } = options;
+  const socket = () => host.real(options.socket);
+  let manager: Promise<Systemd | undefined> | undefined;
+  const systemd = (): Promise<Systemd | undefined> => {
+    manager ??= connectSystemd(host);
+    return manager;
+  };
+  // systemctl(1) speaks for the system that it runs on: below another root that is not the node.
+  const hasSystemctl = host.root === "/" && existsSync(systemctl) && existsSync("/run/systemd/system");
+  const cri = async (): Promise<Cri> => (await import("./cri/client.ts")).openCri(socket());
+
+  const unit = async (): Promise<UnitState | undefined> => {
+    if (mode !== "systemctl") {
+      const state = await (await systemd())?.unit(unitName);
+      if (state !== undefined || mode !== "auto") return state;
+    }
+    return hasSystemctl ? await shownBySystemctl(unitName) : undefined;
+  };
+  const way = async (): Promise<string | undefined> => {
+    if (mode === "command") return options.command.join(" ");
+    if ((await unit()) === undefined) return undefined;
+    if (mode !== "systemctl" && (await systemd()) !== undefined) return "systemd over D-Bus";
+    return "systemctl";
+  };
+  return {
+    unitName,
+    status: async () => (existsSync(socket()) ? (await cri()).status() : { kind: "absent" }),
+    sandboxes: async () => (await cri()).sandboxes(),
+    probe: async (handler) => (await cri()).probe(handler),
+    unit,
+    way,
+    async restart(signal) {
+      if (mode === "command") return run(options.command, signal);
+      const bus = mode === "systemctl" ? undefined : await systemd();
+      if (bus !== undefined) return bus.restart(unitName, signal);
+      await run([systemctl, "reset-failed", unitName], signal);
+      return run([systemctl, "restart", unitName], signal);
+    },
+    close() {
+      void manager?.then((bus) => bus?.close());
+    },
+  };
+}
+
+async function connectSystemd(host: Host): Promise<Systemd | undefined> {
+  const system = host.real("/run/dbus/system_bus_socket");
+  const direct = host.real("/run/systemd/private");
+  if (!existsSync(system) && !existsSync(direct)) return undefined;
+  return (await import("./systemd.ts")).openSystemd({ system, direct });
+}
+
+/** A program by its arguments, no shell in between. `done`, or how it failed. */
+function run(argv: readonly string[], signal: AbortSignal | undefined): Promise<string> {
+  const [program = "", ...args] = argv;
+  return new Promise((resolve) => {
+    execFile(program, args, { ...(signal === undefined ? {} : { signal }) }, (error, _, stderr) => {
+      if (error === null) return resolve("done");
+      const said = stderr.trim().split("\n").at(-1) ?? "";
+      resolve(`failed: ${said === "" ? error.message.split("\n")[0] : said}`);
+    });
+  });
+}
+
+function shownBySystemctl(name: string): Promise<UnitState | undefined> {
+  const keys = "LoadState,ActiveState,SubState,Result,InvocationID,KillMode,ActiveEnterTimestamp";
+  return new Promise((resolve) => {
+    const args = ["show", "--timestamp=unix", `--property=${keys}`, name];
+    execFile(systemctl, args, (error, stdout) => {
+      const value = new Map(
+        stdout.split("\n").map((line): [string, string] => {
+          const equals = line.indexOf("=");
+          return [line.slice(0, equals), line.slice(equals + 1)];
+        }),
+      );
+      const text = (key: string) => value.get(key) ?? "";
+      if (error !== null || text("LoadState") === "not-found") return resolve(undefined);
+      resolve({
+        name,
+        active: text("ActiveState"),
+        sub: text("SubState"),
+        result: text("Result"),
+        invocation: text("InvocationID"),
+        killMode: text("KillMode"),
+        activeSince: Number(text("ActiveEnterTimestamp").replace(/^@/, "")) * 1000 || 0,
+      });
+    });
+  });
+}

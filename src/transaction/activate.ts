@@ -1,0 +1,96 @@
+import { ShimctlError } from "../error.ts";
+import { type Activation, type Expected, type Verdict, verify } from "./activation.ts";
+import type { Environment } from "./environment.ts";
+import type { JournalLine } from "./journal.ts";
+import { withRestart } from "./restraint.ts";
+import type { NodeState } from "./state.ts";
+
+export type RestartLine = Extract<JournalLine, { step: "restart" }>;
+
+/**
+ * Brings an operation whose files are all in place into effect: one restart, unless the engine has been
+ * started since, and the proof that it serves what it must.
+ */
+export async function activate(
+  env: Environment,
+  activation: Activation,
+  state: NodeState,
+  owner: string,
+  line: Omit<RestartLine, "step" | "format" | "time" | "operation">,
+  restarted: boolean,
+): Promise<Verdict> {
+  if (!restarted) {
+    const ended = await restart(env, activation, state, owner, "to serve a change");
+    // Somebody else's job took the place of ours: the engine is restarted all the same.
+    if (ended !== "done" && ended !== "canceled") {
+      const now = await activation.live.unit().catch(() => undefined);
+      const went = now === undefined || now.invocation === line.invocation || now.active !== "active";
+      if (went) return { kind: "failed", why: `the restart of ${line.unit} ended as ${ended}` };
+    }
+  }
+  env.step("verify");
+  activation.progress(
+    `waiting until ${line.unit} serves ${[...line.present, ...line.kept].join(", ") || "CRI"}`,
+  );
+  return verify(activation, line, env.signal);
+}
+
+/** One restart, counted before it is made: a restart may end this very process. */
+export async function restart(
+  env: Environment,
+  { live, verifyTimeoutMs, progress }: Activation,
+  state: NodeState,
+  owner: string,
+  why: string,
+): Promise<string> {
+  env.step("restart");
+  progress(`restarting ${live.unitName}`);
+  const { record } = state.readRecord();
+  const restarts = withRestart(record.restarts ?? [], { time: env.now().toISOString(), owner, why });
+  state.writeRecord({ ...record, restarts });
+  try {
+    // Told to stop or not, a restart that has begun is seen through; one that hangs is not.
+    return await live.restart(AbortSignal.timeout(verifyTimeoutMs));
+  } catch (error) {
+    return error instanceof Error ? error.message : String(error);
+  }
+}
+
+/** The engine back on the configuration from before. Throws `undo-failed` with what to do by hand. */
+export async function bringBack(
+  env: Environment,
+  activation: Activation,
+  state: NodeState,
+  owner: string,
+  line: RestartLine,
+): Promise<void> {
+  const { live } = activation;
+  const unit = await live.unit().catch(() => undefined);
+  if (unit !== undefined && unit.invocation === line.invocation && unit.active === "active") return;
+  const expected: Expected = {
+    present: [],
+    absent: [],
+    kept: [...line.kept, ...line.absent],
+    invocation: unit?.invocation ?? line.invocation,
+  };
+  const ended = await restart(env, activation, state, owner, "to undo a change");
+  const verdict = await verify(activation, expected, undefined);
+  if (verdict.kind === "served") return;
+  const why = verdict.kind === "failed" ? verdict.why : `it was not seen that ${verdict.why}`;
+  throw new ShimctlError("undo-failed", `The engine does not work after the change was undone: ${why}`, {
+    state: `the files are as they were before the change${ended === "done" ? "" : `; the restart ended as ${ended}`}`,
+    hint: `look at \`journalctl -u ${line.unit} -b\`, mend what it says, then \`systemctl reset-failed ${line.unit} && systemctl restart ${line.unit}\`; \`shimctl status\` tells whether it serves`,
+  });
+}
+
+/** Files are in place, and nobody can say yet whether the engine works with them. */
+export function cannotVerify(unit: string, why: string, owner: string): ShimctlError {
+  return new ShimctlError(
+    "cannot-verify",
+    `Cannot verify the change, as it was not seen in time that ${why}`,
+    {
+      state: `the change of owner '${owner}' is in place and stays open: the next run verifies or undoes it`,
+      hint: `see \`journalctl -u ${unit}\`, then run the same command again, with a longer --verify-timeout where the engine is slow`,
+    },
+  );
+}

@@ -1,0 +1,97 @@
+import { ShimctlError } from "../error.ts";
+import type { UnitState } from "../host/systemd.ts";
+import type { Activation } from "./activation.ts";
+
+/** How the engine stood before anything was written. */
+export type Baseline =
+  /** Not running: what is written takes effect when it is started. */
+  | { readonly kind: "stopped" }
+  | {
+      readonly kind: "running";
+      readonly unit: UnitState | undefined;
+      readonly way: string | undefined;
+      readonly version: string;
+      readonly served: readonly string[];
+    }
+  | { readonly kind: "broken"; readonly why: string };
+
+/** An engine that is just starting gets that long before it counts as broken. */
+const startMs = 60_000;
+const pollMs = 500;
+
+export async function takeBaseline(
+  { live, progress }: Activation,
+  signal: AbortSignal | undefined,
+): Promise<Baseline> {
+  const deadline = Date.now() + startMs;
+  let told = false;
+  for (;;) {
+    const answer = await live.status();
+    const unit = await live.unit();
+    if (answer.kind === "up" && answer.ready)
+      return {
+        kind: "running",
+        unit,
+        way: await live.way(),
+        version: answer.version,
+        served: answer.handlers,
+      };
+    if (unit === undefined ? answer.kind === "absent" : unit.active === "inactive")
+      return { kind: "stopped" };
+    const starting = unit !== undefined && unit.active === "activating" && unit.sub !== "auto-restart";
+    if (!starting || Date.now() > deadline || signal?.aborted === true)
+      return { kind: "broken", why: brokenBy(live.unitName, unit, answer.kind) };
+    if (!told) progress(`waiting until ${live.unitName} has started`);
+    told = true;
+    await new Promise((resolve) => setTimeout(resolve, pollMs));
+  }
+}
+
+function brokenBy(name: string, unit: UnitState | undefined, answer: string): string {
+  if (unit !== undefined && unit.active !== "active")
+    return `${name} is ${unit.active} (${unit.sub}, ${unit.result})`;
+  if (answer === "without CRI") return `${name} runs without its CRI: its CRI plugin did not load`;
+  return answer === "up" ? `${name} says that it is not ready` : `${name} does not answer on its CRI socket`;
+}
+
+/** Units that are a control plane: with their engine, the API server stops for a moment. */
+const servers = /^(k3s|rke2-server|k0scontroller)\.service$/;
+
+/**
+ * What must be true before the first byte is written, so that the change can be brought into effect and
+ * taken back. @param removing a broken engine may be broken by what is removed
+ */
+export function refuseToRestart(activation: Activation, baseline: Baseline, removing: boolean): void {
+  const { live, allowKill, restartServer } = activation;
+  const instead = "or pass --restart none and restart it yourself";
+  if (baseline.kind === "broken" && !removing) {
+    throw new ShimctlError(
+      "engine-broken",
+      `Cannot change the configuration of an engine that does not work already: ${baseline.why}`,
+      { hint: `mend it first (journalctl -u ${live.unitName}), ${instead}` },
+    );
+  }
+  if (baseline.kind !== "running") return;
+  const { unit, way } = baseline;
+  if (way === undefined) {
+    throw new ShimctlError(
+      "unsupported-node",
+      `Cannot restart the engine, as neither systemd nor a unit named ${live.unitName} can be reached`,
+      { hint: `mount the node's /run/dbus, pass --unit or --restart-command, ${instead}` },
+    );
+  }
+  if (unit !== undefined && servers.test(unit.name) && !restartServer) {
+    throw new ShimctlError(
+      "unsupported-node",
+      `Cannot restart ${unit.name} unasked, as it carries this cluster's control plane`,
+      { hint: `pass --restart-server, ${instead}` },
+    );
+  }
+  if (unit !== undefined && unit.killMode !== "process" && !allowKill) {
+    throw new ShimctlError(
+      "unsupported-node",
+      `Cannot restart ${unit.name}, as that would end this node's pods: its KillMode is ${unit.killMode}`,
+      { hint: `set KillMode=process in the unit, pass --allow-kill, ${instead}` },
+    );
+  }
+}

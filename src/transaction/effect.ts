@@ -1,0 +1,224 @@
+import type { EngineState, Expectation, Snapshot } from "../engine/backend.ts";
+import { ShimctlError } from "../error.ts";
+import type { Handler, Need } from "../handler/model.ts";
+import type { Sandbox } from "../host/cri/client.ts";
+import { sha256 } from "../host/state.ts";
+import { activate, cannotVerify } from "./activate.ts";
+import type { Activation, Verdict } from "./activation.ts";
+import { type Baseline, refuseToRestart, takeBaseline } from "./baseline.ts";
+import type { Environment } from "./environment.ts";
+import type { RestartOutcome } from "./outcome.ts";
+import { type Pending, rootOf } from "./record.ts";
+import { refuseHeld, refuseOverBudget } from "./restraint.ts";
+import type { NodeState } from "./state.ts";
+
+/** What a plan is about, as far as bringing it into effect goes. */
+export interface Effect {
+  readonly command: string;
+  readonly owner: string;
+  readonly desired: readonly Handler[];
+  readonly needs: readonly Need[];
+  readonly expectation: Expectation;
+  /** Every handler that the engine finds on disk once the plan is carried out. */
+  readonly onDisk: EngineState["handlers"];
+}
+
+/** What was found out before the first byte was written. */
+export interface Ground {
+  readonly baseline: Baseline;
+  /** Stands for everything that the plan depends on. */
+  readonly inputs: string;
+  readonly foreign: readonly string[];
+}
+
+/**
+ * Refuses what could not be brought into effect, what was tried before, and what is in use.
+ * Throws ShimctlError: `engine-broken`, `unsupported-node`, `held`, `conflict`; `in-use` with the sandboxes
+ */
+export async function prepareGround(
+  env: Environment,
+  state: NodeState,
+  effect: Effect,
+  seen: Snapshot,
+): Promise<Ground | undefined> {
+  const { activation, site } = env;
+  if (activation === undefined) return undefined;
+  env.step("baseline");
+  const { automatic, retry, budget, onlyOurs } = activation;
+  const baseline = await takeBaseline(activation, env.signal);
+  refuseToRestart(activation, baseline, effect.command === "uninstall");
+  await refuseInUse(activation, baseline, effect);
+  const inputs = inputsOf(env, effect, seen, baseline);
+  const { record } = state.readRecord();
+  const now = env.now();
+  const held = rootOf(record, site.rootFile).held ?? {};
+  if (!retry) refuseHeld(Object.hasOwn(held, effect.owner) ? held[effect.owner] : undefined, inputs, now);
+  if (automatic && !retry && baseline.kind === "running")
+    refuseOverBudget(record.restarts ?? [], budget, now);
+  const foreign = foreignEdits(state, seen, baseline);
+  const [first] = foreign;
+  if (onlyOurs && first !== undefined) {
+    throw new ShimctlError(
+      "conflict",
+      "Cannot restart the engine for our change only, as it does not run with this file yet",
+      { path: first, hint: "restart it for that first, or leave out --only-ours" },
+    );
+  }
+  return { baseline, inputs, foreign };
+}
+
+/** Handlers of running pods are not taken away from them. */
+async function refuseInUse(activation: Activation, baseline: Baseline, effect: Effect): Promise<void> {
+  const gone = goneAfter(effect);
+  if (activation.force || gone.length === 0 || baseline.kind !== "running") return;
+  const users = (await activation.live.sandboxes()).filter(({ handler }) => gone.includes(handler));
+  const [first] = users;
+  if (first !== undefined) throw inUse(users);
+}
+
+/** Whose `cause` is the list of sandboxes, for those who can do without. */
+function inUse(users: readonly Sandbox[]): ShimctlError {
+  const names = [...new Set(users.map(({ handler }) => handler))].join(", ");
+  const pods = users.map(({ handler, id, pod }) => `${pod} (${handler}, ${id.slice(0, 13)})`);
+  const shown = pods.length > 20 ? [...pods.slice(0, 20), `and ${pods.length - 20} more`] : pods;
+  return new ShimctlError("in-use", `Cannot remove ${names}, as running pods use it: ${shown.join(", ")}`, {
+    hint: "end these pods first, wait for them with --wait-unused 10m, or pass --force: they could not be stopped cleanly then",
+    retryable: true,
+    cause: users,
+  });
+}
+
+/** The handlers that an `in-use` error is about. */
+export function handlersInUse(error: unknown): readonly string[] {
+  if (!(error instanceof ShimctlError) || error.code !== "in-use" || !Array.isArray(error.facts.cause))
+    return [];
+  const users: readonly Sandbox[] = error.facts.cause;
+  return [...new Set(users.map(({ handler }) => handler))];
+}
+
+function goneAfter({ expectation, onDisk }: Effect): string[] {
+  return expectation.absent.filter((name) => !onDisk.some((handler) => handler.name === name));
+}
+
+function inputsOf(env: Environment, effect: Effect, seen: Snapshot, baseline: Baseline): string {
+  const files = [...seen.files].map(([path, read]) => [
+    path,
+    read.kind === "file" ? sha256(read.bytes) : read.kind,
+  ]);
+  const needs = effect.needs.flatMap(({ paths }) => paths.map((path) => [path, env.host.stamp(path)]));
+  const version = baseline.kind === "running" ? baseline.version : "";
+  return sha256(new TextEncoder().encode(JSON.stringify([effect.desired, files, needs, version])));
+}
+
+/** Files that the engine reads, newer than its start, which no commit of ours has left so. */
+export function foreignEdits(state: NodeState, seen: Snapshot, baseline: Baseline): string[] {
+  const since = baseline.kind === "running" ? (baseline.unit?.activeSince ?? 0) : 0;
+  if (since === 0) return [];
+  const newer = [...seen.files.values()].flatMap((read) =>
+    read.kind === "file" && (read.modifiedMs ?? 0) > since ? [read] : [],
+  );
+  if (newer.length === 0) return [];
+  const ours = new Map(
+    state.journal().flatMap((line) => (line.step === "committed" ? [[line.path, line.after] as const] : [])),
+  );
+  return newer.filter(({ path, bytes }) => ours.get(path) !== sha256(bytes)).map(({ path }) => path);
+}
+
+/** How a change came into effect. */
+export interface Effected {
+  readonly restart: RestartOutcome;
+  readonly served: boolean;
+  readonly pending?: Pending | undefined;
+}
+
+/**
+ * One restart and the proof, where the engine runs; every file is in place. Throws ShimctlError
+ * `engine-failed` on evidence against the change, `cannot-verify` where there is none for it either
+ */
+export async function takeEffect(
+  env: Environment,
+  state: NodeState,
+  operation: string,
+  effect: Effect,
+  ground: Ground | undefined,
+): Promise<Effected> {
+  const { activation } = env;
+  if (activation === undefined || ground === undefined) {
+    const words = "the engine was not restarted: the change takes effect with its next start";
+    return {
+      restart: { done: false, needed: true, words },
+      served: false,
+      pending: { since: env.now().toISOString() },
+    };
+  }
+  const { baseline, inputs } = ground;
+  const { unitName } = activation.live;
+  if (baseline.kind === "stopped") {
+    const words = `${unitName} is not running: the change takes effect when it is started`;
+    return { restart: { done: false, needed: false, words }, served: false };
+  }
+  const served = baseline.kind === "running" ? baseline.served : [];
+  const { present } = effect.expectation;
+  const line = {
+    unit: unitName,
+    way: (baseline.kind === "running" ? baseline.way : undefined) ?? "",
+    invocation: (baseline.kind === "running" ? baseline.unit?.invocation : undefined) ?? "",
+    present: [...present],
+    absent: goneAfter(effect),
+    kept: served.filter(
+      (name) => !present.includes(name) && effect.onDisk.some((handler) => handler.name === name),
+    ),
+    inputs,
+  };
+  state.append(operation, { step: "restart", ...line });
+  const verdict = await activate(env, activation, state, effect.owner, line, false);
+  // What was broken before cannot speak against what was done.
+  if (baseline.kind === "broken" && verdict.kind !== "served") {
+    const words = `${unitName} was restarted and does not work, as before`;
+    return { restart: { done: true, needed: false, words }, served: false };
+  }
+  conclude(activation, state, operation, effect.owner, verdict);
+  const words = `${unitName} was restarted and serves ${present.length === 0 ? "what it served before" : present.toSorted().join(", ")}`;
+  return { restart: { done: true, needed: false, words }, served: true };
+}
+
+function conclude(
+  { live, undoOnTimeout }: Activation,
+  state: NodeState,
+  operation: string,
+  owner: string,
+  verdict: Verdict,
+): void {
+  if (verdict.kind === "served") return;
+  if (verdict.kind === "unknown" && !undoOnTimeout) throw cannotVerify(live.unitName, verdict.why, owner);
+  const why = verdict.kind === "failed" ? verdict.why : `it was not seen in time that ${verdict.why}`;
+  state.append(operation, { step: "failed", why });
+  throw new ShimctlError("engine-failed", `The engine does not work with the change: ${why}`, {
+    hint: `see \`journalctl -u ${live.unitName}\`; the same change is held until anything that it depends on changes, some time has passed, or you pass --retry`,
+  });
+}
+
+/**
+ * What an earlier run wrote and left to the engine's next start: nothing to do where that has been since,
+ * else it is brought into effect now.
+ */
+export async function owedEffect(
+  env: Environment,
+  pending: Pending,
+  effect: Effect,
+  ground: Ground,
+): Promise<"none" | "seen" | "restart"> {
+  const { baseline } = ground;
+  if (baseline.kind !== "running") return "none";
+  const since = baseline.unit?.activeSince ?? 0;
+  const served = effect.expectation.present.every((name) => baseline.served.includes(name));
+  const started = since > Date.parse(pending.since);
+  if (started && !served) {
+    throw new ShimctlError(
+      "engine-broken",
+      `The engine does not serve what its configuration has: ${effect.expectation.present.filter((name) => !baseline.served.includes(name)).join(", ")}`,
+      { hint: `see \`journalctl -u ${env.activation?.live.unitName}\`: it ignores or refuses that handler` },
+    );
+  }
+  return started ? "seen" : "restart";
+}

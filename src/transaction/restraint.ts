@@ -1,0 +1,54 @@
+import { ShimctlError } from "../error.ts";
+import type { Budget } from "./activation.ts";
+import type { Held, Restart } from "./record.ts";
+
+/** What keeps a loop from restarting an engine more often than it must. */
+
+const hour = 3_600_000;
+const day = 24 * hour;
+const firstPauseMs = 15 * 60_000;
+
+/** Throws `held` where this very plan was undone on these very inputs, and its pause is not over. */
+export function refuseHeld(held: Held | undefined, inputs: string, now: Date): void {
+  if (held === undefined || held.inputs !== inputs || now.getTime() >= Date.parse(held.until)) return;
+  throw new ShimctlError("held", `Held, as this change was undone at ${held.since} because ${held.why}`, {
+    hint: `mend the cause; it is tried again when anything that it depends on changes, from ${held.until} on, or with --retry`,
+  });
+}
+
+/** An undone plan waits twice as long each time, up to a day. */
+export function holdAgain(before: Held | undefined, inputs: string, why: string, now: Date): Held {
+  const tries = before?.inputs === inputs ? before.tries + 1 : 1;
+  const pause = Math.min(firstPauseMs * 2 ** (tries - 1), day);
+  return {
+    inputs,
+    why,
+    tries,
+    since: now.toISOString(),
+    until: new Date(now.getTime() + pause).toISOString(),
+  };
+}
+
+/** Throws `held` where the engine was restarted by us as often as it may be without a person. */
+export function refuseOverBudget(restarts: readonly Restart[], budget: Budget, now: Date): void {
+  for (const [span, most, words] of [
+    [hour, budget.hour, "an hour"],
+    [day, budget.day, "a day"],
+  ] as const) {
+    const within = restarts.filter(({ time }) => Date.parse(time) > now.getTime() - span);
+    if (within.length < most) continue;
+    const oldest = within.at(-most)?.time ?? now.toISOString();
+    const free = new Date(Date.parse(oldest) + span).toISOString();
+    throw new ShimctlError(
+      "held",
+      `Held, as the engine was restarted ${within.length} times within ${words} by shimctl already`,
+      { hint: `wait until ${free}, or run it by hand with --retry`, retryable: true },
+    );
+  }
+}
+
+/** With one more restart, without those that count no more. */
+export function withRestart(restarts: readonly Restart[], restart: Restart): Restart[] {
+  const oldest = Date.parse(restart.time) - day;
+  return [...restarts.filter(({ time }) => Date.parse(time) > oldest), restart];
+}

@@ -1,0 +1,326 @@
+import { beforeAll, describe, expect, test } from "bun:test";
+import { ShimctlError } from "../../src/error.ts";
+import { exactly } from "../../src/handler/asked.ts";
+import { loadLibc } from "../../src/host/libc/libc.ts";
+import type { Activation } from "../../src/transaction/activation.ts";
+import type { Intent } from "../../src/transaction/desire.ts";
+import type { Environment } from "../../src/transaction/environment.ts";
+import type { Outcome } from "../../src/transaction/outcome.ts";
+import { run } from "../../src/transaction/run.ts";
+import { FakeEngine, type Fault } from "../support/fake_engine.ts";
+import { handler } from "../support/memory.ts";
+import { Node } from "../support/node.ts";
+import { environmentOf, installing, stateOf } from "../support/transaction.ts";
+
+const config = "# theirs\nversion = 3\n";
+const dropIn = "/etc/containerd/conf.d/50-shimctl-default.toml";
+
+beforeAll(async () => {
+  await loadLibc();
+});
+
+class Setup {
+  readonly node = new Node("2.1.9", config);
+  now = new Date("2026-01-01T00:00:00Z");
+  readonly engine = new FakeEngine(() => this.environment());
+  before = this.node.tree();
+
+  environment(more: Partial<Activation> = {}, signal?: AbortSignal): Environment {
+    return {
+      ...environmentOf(this.node, undefined, signal),
+      now: () => this.now,
+      activation: (this as Partial<Setup>).engine?.activation(more),
+    };
+  }
+
+  async run(intent: Intent, more: Partial<Activation> = {}, signal?: AbortSignal): Promise<Outcome> {
+    return run(this.environment(more, signal), { ...installing(), intent });
+  }
+
+  async fails(intent: Intent, more: Partial<Activation> = {}): Promise<ShimctlError> {
+    try {
+      await this.run(intent, more);
+    } catch (error) {
+      if (error instanceof ShimctlError) return error;
+      throw error;
+    }
+    throw new Error("it did not fail");
+  }
+
+  [Symbol.dispose](): void {
+    this.node[Symbol.dispose]();
+  }
+}
+
+const install = (...names: string[]): Intent => ({
+  command: "install",
+  handlers: names.map((name) => exactly(handler(name))),
+});
+const apply = (...names: string[]): Intent => ({ ...install(...names), command: "apply" }) as Intent;
+const uninstall = (...names: string[]): Intent => ({ command: "uninstall", names });
+const whenKata =
+  (fault: Fault) =>
+  (handlers: readonly string[]): Fault =>
+    handlers.includes("kata-qemu") ? fault : "none";
+
+describe("a change of a running engine", () => {
+  test("restarts it once and proves that it serves the handler", async () => {
+    using it = new Setup();
+    const outcome = await it.run(install("kata-qemu"));
+    expect([outcome.result, outcome.restart.done, outcome.proof.served, it.engine.restarts]).toEqual([
+      "changed",
+      true,
+      "passed",
+      1,
+    ]);
+    expect(it.engine.served).toContain("kata-qemu");
+    await it.run(install("kata-qemu"));
+    expect(it.engine.restarts).toBe(1);
+    await it.run(uninstall("kata-qemu"));
+    expect(it.engine.restarts).toBe(2);
+    expect(it.node.tree()).toEqual(it.before);
+  });
+
+  for (const fault of ["unit fails", "no CRI", "ignores it", "loses another"] as const) {
+    test(`is undone when the engine then ${fault}, with one more restart, and not tried again by itself`, async () => {
+      using it = new Setup();
+      it.engine.fault = whenKata(fault);
+      const error = await it.fails(install("kata-qemu"));
+      expect([error.code, error.facts.state?.includes("the change was undone")]).toEqual([
+        "engine-failed",
+        true,
+      ]);
+      expect([it.engine.restarts, it.engine.unit.active, it.engine.cri]).toEqual([2, "active", "up"]);
+      expect(it.node.tree()).toEqual(it.before);
+      for (let turn = 0; turn < 50; turn++) expect((await it.fails(install("kata-qemu"))).code).toBe("held");
+      expect([it.engine.restarts, it.node.tree()]).toEqual([2, it.before]);
+    });
+  }
+
+  test("that is held is tried again when something changes, when its pause is over, and when a person says so", async () => {
+    using it = new Setup();
+    it.engine.fault = whenKata("ignores it");
+    await it.fails(install("kata-qemu"));
+    it.node.place("/opt/kata/bin/containerd-shim-kata-v2", "#!/bin/sh\n# mended\n", 0o755);
+    expect((await it.fails(install("kata-qemu"))).code).toBe("engine-failed");
+    expect((await it.fails(install("kata-qemu"))).code).toBe("held");
+    it.now = new Date(it.now.getTime() + 16 * 60_000);
+    expect((await it.fails(install("kata-qemu"), { automatic: false })).code).toBe("engine-failed");
+    it.now = new Date(it.now.getTime() + 16 * 60_000);
+    expect((await it.fails(install("kata-qemu"))).code).toBe("held");
+    expect((await it.fails(install("kata-qemu"), { retry: true })).code).toBe("engine-failed");
+    it.engine.fault = () => "none";
+    expect((await it.run(install("kata-qemu"), { retry: true })).proof.served).toBe("passed");
+    expect(stateOf(it.node).readRecord().record.roots["/etc/containerd/config.toml"]?.held).toBeUndefined();
+  });
+
+  test("keeps the comment that an administrator added while the engine was watched, when it is undone", async () => {
+    using it = new Setup();
+    it.engine.fault = whenKata("ignores it");
+    const path = "/etc/containerd/config.toml";
+    it.engine.onRestart = () => {
+      if (it.engine.restarts === 1) it.node.place(path, `${it.node.text(path)}# added meanwhile\n`);
+    };
+    expect((await it.fails(install("kata-qemu"))).code).toBe("engine-failed");
+    expect(it.node.text(path)).toBe(`${config}# added meanwhile\n`);
+  });
+
+  test("that the engine does not answer for in time stays open, and the next run finishes it", async () => {
+    using it = new Setup();
+    it.engine.fault = whenKata("silent");
+    const error = await it.fails(install("kata-qemu"), { verifyTimeoutMs: 400 });
+    expect([error.code, error.retryable, it.engine.restarts]).toEqual(["cannot-verify", true, 1]);
+    expect(it.node.text(dropIn)).toContain("kata-qemu");
+    it.engine.cri = "up";
+    const outcome = await it.run(install("kata-qemu"));
+    expect([outcome.result, it.engine.restarts]).toEqual(["unchanged", 1]);
+    expect(outcome.notes.join()).toContain("finished an install of owner 'default'");
+  });
+
+  test("that the engine does not answer for in time is undone with --undo-on-timeout", async () => {
+    using it = new Setup();
+    it.engine.fault = whenKata("silent");
+    expect((await it.fails(install("kata-qemu"), { undoOnTimeout: true, verifyTimeoutMs: 400 })).code).toBe(
+      "engine-failed",
+    );
+    expect([it.engine.restarts, it.node.tree()]).toEqual([2, it.before]);
+  });
+
+  test("whose undoing does not bring the engine back says what to do by hand, and is not gone through again", async () => {
+    using it = new Setup();
+    it.engine.fault = () => "unit fails";
+    const error = await it.fails(install("kata-qemu"));
+    expect([error.code, error.facts.hint?.includes("systemctl restart containerd.service")]).toEqual([
+      "undo-failed",
+      true,
+    ]);
+    expect(it.node.tree()).toEqual(it.before);
+    expect((await it.fails(install("kata-qemu"))).code).toBe("engine-broken");
+    expect(it.engine.restarts).toBe(2);
+  });
+});
+
+describe("before anything is written", () => {
+  test("an engine that is broken already is refused, and a handler can be removed from it", async () => {
+    using it = new Setup();
+    await it.run(install("kata-qemu"));
+    const installed = it.node.tree();
+    it.engine.fault = whenKata("no CRI");
+    it.engine.start();
+    expect((await it.fails(install("crun"))).code).toBe("engine-broken");
+    expect(it.node.tree()).toEqual(installed);
+    expect((await it.run(uninstall("kata-qemu"))).restart.done).toBe(true);
+    expect([it.node.tree(), it.engine.cri]).toEqual([it.before, "up"]);
+  });
+
+  test("an engine that is stopped is not started", async () => {
+    using it = new Setup();
+    it.engine.unit = { ...it.engine.unit, active: "inactive", sub: "dead" };
+    it.engine.cri = "absent";
+    const { restart } = await it.run(install("kata-qemu"));
+    expect([restart.done, restart.needed, it.engine.restarts]).toEqual([false, false, 0]);
+  });
+
+  test.each([
+    ["control-group", "ends this node's pods", { allowKill: true }],
+    ["mixed", "ends this node's pods", { allowKill: true }],
+  ])("a unit of KillMode %s is not restarted unasked", async (killMode, _, more) => {
+    using it = new Setup();
+    it.engine.unit = { ...it.engine.unit, killMode };
+    const error = await it.fails(install("kata-qemu"));
+    expect([error.code, error.message.includes(killMode)]).toEqual(["unsupported-node", true]);
+    expect([it.engine.restarts, it.node.tree()]).toEqual([0, it.before]);
+    expect((await it.run(install("kata-qemu"), more)).restart.done).toBe(true);
+  });
+
+  test("a unit that is a control plane is not restarted unasked", async () => {
+    using it = new Setup();
+    it.engine.unit = { ...it.engine.unit, name: "k3s.service" };
+    expect((await it.fails(install("kata-qemu"))).facts.hint).toContain("--restart-server");
+    expect((await it.run(install("kata-qemu"), { restartServer: true })).restart.done).toBe(true);
+  });
+
+  test("a staged edit of somebody else is named with our restart, and refused with --only-ours", async () => {
+    using it = new Setup();
+    it.engine.unit = { ...it.engine.unit, activeSince: Date.now() - 60_000 };
+    it.node.place("/etc/containerd/config.toml", `${config}# staged\n`);
+    const error = await it.fails(install("kata-qemu"), { onlyOurs: true });
+    expect([error.code, error.facts.path]).toEqual(["conflict", "/etc/containerd/config.toml"]);
+    expect((await it.run(install("kata-qemu"))).notes.join()).toContain("/etc/containerd/config.toml");
+  });
+});
+
+describe("handlers that running pods use", () => {
+  const user = { id: "0123456789abcdef", handler: "kata-qemu", pod: "default/web" };
+
+  test("are not uninstalled, the sandboxes are listed, and --force removes them all the same", async () => {
+    using it = new Setup();
+    await it.run(install("kata-qemu", "crun"));
+    it.engine.users = [user];
+    const installed = it.node.tree();
+    const error = await it.fails(uninstall("kata-qemu"));
+    expect([error.code, error.message]).toEqual([
+      "in-use",
+      "Cannot remove kata-qemu, as running pods use it: default/web (kata-qemu, 0123456789abc)",
+    ]);
+    expect([it.node.tree(), it.engine.restarts]).toEqual([installed, 1]);
+    await it.run(uninstall("crun"));
+    await it.run(uninstall("kata-qemu"), { force: true });
+    expect(it.node.tree()).toEqual(it.before);
+  });
+
+  test("are kept by apply until a later one", async () => {
+    using it = new Setup();
+    await it.run(install("kata-qemu"));
+    it.engine.users = [user];
+    const first = await it.run(apply("crun"));
+    expect([first.pendingRemoval, first.handlers.map(({ name }) => name)]).toEqual([
+      ["kata-qemu"],
+      ["crun", "kata-qemu"],
+    ]);
+    expect((await it.run(apply("crun"))).pendingRemoval).toEqual(["kata-qemu"]);
+    it.engine.users = [];
+    expect((await it.run(apply("crun"))).handlers.map(({ name }) => name)).toEqual(["crun"]);
+  });
+});
+
+describe("the restart budget", () => {
+  test("ends a loop of automatic changes, counts over processes, and lets a person through", async () => {
+    using it = new Setup();
+    for (let turn = 0; turn < 3; turn++) await it.run(turn % 2 === 0 ? install("crun") : uninstall("crun"));
+    const installed = it.node.tree();
+    const error = await it.fails(uninstall("crun"));
+    expect([error.code, error.message]).toEqual([
+      "held",
+      "Held, as the engine was restarted 3 times within an hour by shimctl already",
+    ]);
+    expect([it.node.tree(), it.engine.restarts]).toEqual([installed, 3]);
+    expect((await it.run(uninstall("crun"), { automatic: false })).restart.done).toBe(true);
+    it.now = new Date(it.now.getTime() + 61 * 60_000);
+    expect((await it.run(install("crun"))).restart.done).toBe(true);
+  });
+});
+
+describe("what was written without a restart", () => {
+  test("is brought into effect by the next run, once", async () => {
+    using it = new Setup();
+    it.now = new Date();
+    await run({ ...it.environment(), activation: undefined }, installing("kata-qemu"));
+    expect(it.engine.restarts).toBe(0);
+    const outcome = await it.run(install("kata-qemu"));
+    expect([outcome.result, outcome.restart.done, outcome.proof.served]).toEqual([
+      "unchanged",
+      true,
+      "passed",
+    ]);
+    await it.run(install("kata-qemu"));
+    expect(it.engine.restarts).toBe(1);
+  });
+
+  test("needs no restart where the engine was started since", async () => {
+    using it = new Setup();
+    it.now = new Date();
+    await run({ ...it.environment(), activation: undefined }, installing("kata-qemu"));
+    await Bun.sleep(5);
+    it.engine.start();
+    await it.run(install("kata-qemu"));
+    expect(it.engine.restarts).toBe(0);
+    expect(
+      stateOf(it.node).readRecord().record.roots["/etc/containerd/config.toml"]?.pending,
+    ).toBeUndefined();
+  });
+});
+
+describe("a run that was told to stop", () => {
+  test("before the restart is undone, and restarts nothing", async () => {
+    using it = new Setup();
+    const stop = new AbortController();
+    const environment = it.environment({}, stop.signal);
+    const steps: string[] = [];
+    const stopped = run(
+      {
+        ...environment,
+        step: (name) => {
+          steps.push(name);
+          if (name === "commit") stop.abort("SIGTERM");
+        },
+      },
+      installing("kata-qemu"),
+    );
+    expect(
+      await stopped.then(
+        () => "done",
+        (error: ShimctlError) => error.code,
+      ),
+    ).toBe("interrupted");
+    expect([it.engine.restarts, it.node.tree()]).toEqual([0, it.before]);
+  });
+
+  test("while the engine is watched sees it through", async () => {
+    using it = new Setup();
+    const stop = new AbortController();
+    it.engine.onRestart = () => stop.abort("SIGTERM");
+    const outcome = await it.run(install("kata-qemu"), { verifyTimeoutMs: 5_000 }, stop.signal);
+    expect([outcome.proof.served, it.engine.restarts]).toEqual(["passed", 1]);
+  });
+});
