@@ -17,7 +17,7 @@ import { preview, type Request, run } from "../transaction/run.ts";
 import { parseHandlerFile, type ReadFile, resolveFile, resolveNames } from "./handler_file.ts";
 import type { Io } from "./io.ts";
 import type { Log } from "./log.ts";
-import { explained, type Node, openNode } from "./node.ts";
+import { explained, liveOptions, type Node, openNode } from "./node.ts";
 import { type Parsed, shown } from "./options.ts";
 import { asShimctlError, changeDocument, exitOf, problemText } from "./output.ts";
 import { readInput } from "./read_input.ts";
@@ -32,7 +32,7 @@ export async function change(io: Io, log: Log, parsed: Parsed, command: ChangeCo
   try {
     const file = await handlerFile(parsed, io.signal);
     owner = ownerOf(parsed, file);
-    node = openNode(parsed.options);
+    node = await openNode(parsed.options);
     const request = requestOf(parsed, command, node, owner, file);
     outcome = parsed.options.dryRun
       ? await preview(
@@ -120,12 +120,7 @@ export function environment(
 /** How the change comes into effect: what the options say, and whether anybody is watching. */
 function activationOf(io: Io, log: Log, { options }: Parsed, { host, found }: Node): Activation | undefined {
   if (options.restart === "none") return undefined;
-  const live = openLive(host, {
-    socket: found.layout.socket,
-    unit: options.unit ?? found.layout.unit,
-    mode: options.restart,
-    command: options.restartCommand,
-  });
+  const live = openLive(host, liveOptions(options, found.layout));
   // A pod restarts by itself, and would try again and again; somebody at its terminal would not.
   const inPod = io.env["KUBERNETES_SERVICE_HOST"] !== undefined && !io.errIsTerminal;
   return {

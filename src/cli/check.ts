@@ -7,7 +7,7 @@ import { type Parsed, shown } from "./options.ts";
 import { document, errorText, problemEntry, problemText } from "./output.ts";
 
 /** `check [PATH]`: whether the engine would start on this configuration, and serve what it says. Writes nothing. */
-export function check(io: Io, parsed: Parsed): number {
+export async function check(io: Io, parsed: Parsed): Promise<number> {
   const [path, ...more] = parsed.args;
   if (more.length > 0)
     throw new ShimctlError("usage", "Cannot check more than one file", { hint: "run check once for each" });
@@ -15,7 +15,7 @@ export function check(io: Io, parsed: Parsed): number {
     throw new ShimctlError("usage", `Cannot check a relative path: ${shown(path)}`, {
       hint: "write it as the node names it, from its root",
     });
-  const node = openNode(path === undefined ? parsed.options : { ...parsed.options, config: path });
+  const node = await openNode(path === undefined ? parsed.options : { ...parsed.options, config: path });
   const site: Site = node.site;
   let problems: Problem[];
   try {

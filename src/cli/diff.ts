@@ -19,7 +19,7 @@ export async function diff(io: Io, log: Log, parsed: Parsed): Promise<number> {
   const inner: Parsed = { ...parsed, args };
   const file = await handlerFile(inner, io.signal);
   const owner = ownerOf(inner, file);
-  const node = openNode(parsed.options);
+  const node = await openNode(parsed.options);
   const recorded = (): Request => {
     const { record } = openState((path) => node.host.real(path), io.now).readRecord();
     const handlers = handlersIn(record, node.site.rootFile, owner);

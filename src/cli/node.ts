@@ -4,9 +4,10 @@ import { backends } from "../engine/registry.ts";
 import { ShimctlError } from "../error.ts";
 import { readGoModule } from "../host/go_binary.ts";
 import type { Read } from "../host/host.ts";
+import { type LiveOptions, openLive } from "../host/live.ts";
 import { deniedReason, type Host, openHost } from "../host/root.ts";
-import { detect } from "../layout/detect.ts";
-import type { Found } from "../layout/layout.ts";
+import { detect, parseVersion, supported } from "../layout/detect.ts";
+import type { Found, Layout } from "../layout/layout.ts";
 import { layouts } from "../layout/registry.ts";
 import type { Options } from "./options.ts";
 import { asShimctlError } from "./output.ts";
@@ -18,15 +19,32 @@ export interface Node {
   readonly found: Found;
 }
 
-/** The node that the options name, with its engine. */
-export function openNode(options: Options): Node {
+/** The node that the options name, with its engine; a running one tells its version where nothing else does. */
+export async function openNode(options: Options): Promise<Node> {
   const host = openHost(options.root, options.given.get("root"));
   refuseMistyped(host, options);
   const found = find(host, options);
   const backend = backends.find((candidate) => candidate.name === found.layout.engine);
   if (backend === undefined)
     throw new ShimctlError("unsupported-node", `Cannot configure ${found.layout.engine} in this release`);
-  return { host, backend, site: found.site, found };
+  const node = { host, backend, site: found.site, found };
+  if (found.site.version !== undefined) return node;
+  const live = openLive(host, liveOptions(options, found.layout));
+  const answer = await live.status();
+  live.close();
+  if (answer.kind !== "up") return node;
+  const version = supported(found.layout, { ...parseVersion(answer.version), source: "its CRI socket" });
+  return { ...node, site: { ...found.site, version } };
+}
+
+/** Where the running engine is reached, and how it is restarted. */
+export function liveOptions(options: Options, layout: Layout): LiveOptions {
+  return {
+    socket: layout.socket,
+    unit: options.unit ?? layout.unit,
+    mode: options.restart === "none" ? "auto" : options.restart,
+    command: options.restartCommand,
+  };
 }
 
 function find(host: Host, options: Options): Found {

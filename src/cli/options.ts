@@ -74,6 +74,7 @@ const specs = {
     kind: "flag",
     help: "try a change that was undone before, or one restart more than the budget has",
   },
+  probe: { kind: "flag", help: "run an empty sandbox on each of our handlers, and remove it" },
   force: { kind: "flag", help: "remove handlers that running pods use" },
   "wait-unused": {
     kind: "duration",
@@ -158,7 +159,7 @@ export const commands = {
   status: {
     usage: "status",
     help: "show the node: engine, handlers, owners, drift",
-    options: [...node, ...always],
+    options: [...node, "unit", "probe", ...always],
   },
   check: {
     usage: "check [PATH]",
@@ -218,6 +219,7 @@ export interface Options {
   readonly automatic: boolean;
   readonly retry: boolean;
   readonly force: boolean;
+  readonly probe: boolean;
   readonly waitUnusedMs: number;
   readonly logLevel: string;
   /** Options that the command line or a variable gave, and how: `--owner` or `SHIMCTL_OWNER`. */
@@ -497,6 +499,7 @@ function finish(
     automatic: flag("automatic"),
     retry: flag("retry"),
     force: flag("force"),
+    probe: flag("probe"),
     waitUnusedMs: duration(called("wait-unused"), text("wait-unused")),
     logLevel: oneOf("log-level", "silent", "error", "warn", "info", "debug"),
     given,

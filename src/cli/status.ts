@@ -1,19 +1,24 @@
+import type { EngineState, Problem } from "../engine/backend.ts";
 import { ExitCode, type ShimctlError } from "../error.ts";
+import { type LiveEngine, openLive } from "../host/live.ts";
+import { deniedReason } from "../host/root.ts";
 import { type Drift, holdingsDrift } from "../transaction/drift.ts";
 import { readEngine } from "../transaction/gather.ts";
 import { unfinished } from "../transaction/journal.ts";
 import { unexplainedTemps } from "../transaction/leftovers.ts";
-import { ownersOf } from "../transaction/record.ts";
+import { ownersOf, rootOf } from "../transaction/record.ts";
 import { openState } from "../transaction/state.ts";
 import type { Io } from "./io.ts";
-import { explained, openNode, refuseDenied } from "./node.ts";
+import { type LiveView, runningWords, viewLive } from "./live_view.ts";
+import { explained, liveOptions, openNode, refuseDenied } from "./node.ts";
 import type { Parsed } from "./options.ts";
 import { document, errorText, problemEntry, problemText } from "./output.ts";
 import { table } from "./table.ts";
 
 /** `status`: what is on the node, who owns it, and whether it is as it was left. Writes nothing. */
-export function status(io: Io, parsed: Parsed): number {
-  const node = openNode(parsed.options);
+export async function status(io: Io, parsed: Parsed): Promise<number> {
+  const node = await openNode(parsed.options);
+  const live = openLive(node.host, liveOptions(parsed.options, node.found.layout));
   const state = openState((path) => node.host.real(path), io.now);
   const { record } = state.readRecord();
   const open = unfinished(state.lastOperation()).map(
@@ -44,8 +49,16 @@ export function status(io: Io, parsed: Parsed): number {
       hint: "compare it with the configuration, then remove it",
     });
   }
+  const running = await viewLive(live, view.state);
+  const probes = parsed.options.probe ? await probe(live, view.state) : [];
+  live.close();
+  problems.push(...liveProblems(running, node.found.layout.unit), ...probes);
+  const root = rootOf(record, node.site.rootFile);
+  const held = Object.entries(root.held ?? {});
+  const restarts = record.restarts ?? [];
   const errors = problems.filter((problem) => problem.severity === "error");
-  const result = errors.length > 0 ? "broken" : drift.length > 0 || open.length > 0 ? "drifted" : "in sync";
+  const differs = drift.length + open.length + running.notServed.length > 0;
+  const result = errors.length > 0 ? "broken" : differs ? "drifted" : "in sync";
   const code = { broken: ExitCode.broken, drifted: ExitCode.drifted, "in sync": ExitCode.done }[result];
   const { engine, schema, loaded, handlers, defaultHandler, holdings } = view.state;
   const version = node.site.version;
@@ -61,7 +74,16 @@ export function status(io: Io, parsed: Parsed): number {
           defaultHandler,
         },
         layout: { name: node.found.layout.name, evidence: node.found.evidence },
-        handlers,
+        running: running.answer,
+        unit: running.unit ?? null,
+        handlers: handlers.map((handler) => ({
+          ...handler,
+          served: running.served?.includes(handler.name) ?? null,
+          inUse: running.inUse.get(handler.name) ?? 0,
+        })),
+        pending: root.pending ?? null,
+        held: Object.fromEntries(held),
+        restarts,
         owners: holdings,
         drift,
         unfinished: open,
@@ -79,13 +101,16 @@ export function status(io: Io, parsed: Parsed): number {
     `layout    ${node.found.layout.name} (by ${node.found.evidence.join(", ")})`,
     `config    version ${schema}: ${loaded.length === 0 ? `${node.site.rootFile} is not there` : loaded.join(", ")}`,
     `default   ${defaultHandler}`,
+    `running   ${runningWords(running)}`,
     "",
     ...table([
-      ["HANDLER", "RUNTIME TYPE", "OWNER", "FILE"],
+      ["HANDLER", "RUNTIME TYPE", "OWNER", "SERVED", "PODS", "FILE"],
       ...handlers.map((handler) => [
         handler.name,
         handler.runtimeType,
         handler.owner ?? "-",
+        running.served === undefined ? "-" : running.served.includes(handler.name) ? "yes" : "no",
+        running.served === undefined ? "-" : String(running.inUse.get(handler.name) ?? 0),
         handler.path ?? "(built in)",
       ]),
     ]),
@@ -95,6 +120,11 @@ export function status(io: Io, parsed: Parsed): number {
         `drifted: owner '${entry.owner}': ${entry.message}${entry.path === undefined ? "" : ` (${entry.path}${entry.line === undefined ? "" : `:${entry.line}`})`}`,
     ),
     ...open.map((text) => `drifted: ${text}`),
+    ...running.notServed.map((name) => `drifted: '${name}' is on disk and not served`),
+    ...held.map(
+      ([owner, { why, until }]) => `held: the last change of owner '${owner}', until ${until}: ${why}`,
+    ),
+    ...(restarts.length === 0 ? [] : [`restarts: ${restarts.length} by shimctl within a day`]),
     ...problems.map(
       (problem) => `${problem.severity === "error" ? "broken" : "warning"}: ${problemText(problem)}`,
     ),
@@ -102,6 +132,42 @@ export function status(io: Io, parsed: Parsed): number {
   ];
   io.out(`${lines.join("\n")}\n`);
   return code;
+}
+
+/** An engine that has no CRI has lost its node, whatever is on disk. */
+function liveProblems({ answer, unit }: LiveView, name: string): Problem[] {
+  const hint = `see journalctl -u ${unit?.name ?? name}`;
+  const bad = (message: string): Problem[] => [{ severity: "error", rule: "running", message, hint }];
+  if (unit?.active === "failed" || unit?.sub === "auto-restart")
+    return bad(`${unit.name} does not start: ${unit.result}`);
+  if (answer.kind === "without CRI")
+    return bad("The engine runs without its CRI: its CRI plugin did not load");
+  if (answer.kind === "silent" && answer.why === deniedReason) {
+    const message = "Whether the engine serves its handlers cannot be seen, as permission is denied";
+    return [{ severity: "warning", rule: "running", message, hint: "run as root" }];
+  }
+  if (answer.kind === "silent") return bad("The engine does not answer on its CRI socket");
+  return answer.kind === "up" && !answer.ready ? bad("The engine says that it is not ready") : [];
+}
+
+/** Whether a pod would run, by an empty sandbox on each handler of ours. */
+async function probe(live: LiveEngine, { handlers }: EngineState): Promise<Problem[]> {
+  const problems: Problem[] = [];
+  for (const { name, owner } of handlers) {
+    if (owner === undefined) continue;
+    try {
+      await live.probe(name);
+    } catch (error) {
+      const why = error instanceof Error ? error.message : String(error);
+      problems.push({
+        severity: "error",
+        rule: "probe",
+        handler: name,
+        message: `No sandbox runs on handler '${name}': ${why}`,
+      });
+    }
+  }
+  return problems;
 }
 
 /**

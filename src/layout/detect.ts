@@ -92,7 +92,8 @@ function versionOf(
   return first === undefined ? undefined : supported(layout, first);
 }
 
-function supported(layout: Layout, version: EngineVersion): EngineVersion {
+/** Throws `unsupported-config` for a release that is too old. */
+export function supported(layout: Layout, version: EngineVersion): EngineVersion {
   const { major, minor } = layout.oldest;
   if (
     version.major < major ||

@@ -1,6 +1,7 @@
 import { connect as dial } from "node:net";
 import { Code, ConnectError, createClient, type Interceptor } from "@connectrpc/connect";
 import { createGrpcTransport } from "@connectrpc/connect-node";
+import { deniedReason } from "../root.ts";
 import { RuntimeService } from "./runtime_pb.ts";
 
 /** What an engine says of itself on its CRI socket. */
@@ -107,7 +108,8 @@ function unanswered(error: unknown): CriAnswer {
   const { code, rawMessage: why } = ConnectError.from(error);
   if (code === Code.Unimplemented) return { kind: "without CRI", why };
   // The library has one code for both: whether anybody listens is in the words of the system call.
-  return /\b(ENOENT|ECONNREFUSED)\b/.test(why) ? { kind: "absent" } : { kind: "silent", why };
+  if (/\b(ENOENT|ECONNREFUSED)\b/.test(why)) return { kind: "absent" };
+  return { kind: "silent", why: /\b(EACCES|EPERM)\b/.test(why) ? deniedReason : why };
 }
 
 /**
