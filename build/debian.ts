@@ -45,7 +45,7 @@ export async function privateApt(
 }
 
 /** The first source of Debian's main archive that this machine itself uses. */
-async function debianMirror(): Promise<string> {
+export async function debianMirror(): Promise<string> {
   const parts = "/etc/apt/sources.list.d";
   const names = existsSync(parts) ? (await readdir(parts)).sort() : [];
   const files = ["/etc/apt/sources.list", ...names.map((name) => join(parts, name))];

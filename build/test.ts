@@ -23,6 +23,7 @@ const all: readonly Group[] = [
   ...quick.slice(0, 3),
   { name: "race", folder: "test/race", env: { SHIMCTL_TEST_RACE_SECONDS: "60" }, timeoutMs: 900_000 },
   { name: "crash", folder: "test/crash", timeoutMs: 600_000 },
+  { name: "booted nodes", folder: "test/boot", timeoutMs: 600_000 },
   { name: "real engines", folder: "test/engine", timeoutMs: 1_200_000 },
 ];
 
