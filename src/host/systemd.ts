@@ -63,8 +63,13 @@ export async function openSystemd(sockets: {
 function over(first: Bus, reopen: () => Promise<Bus>): Systemd {
   let bus = first;
   let lost = false;
+  /** How jobs ended that were removed since we listen, by their path. */
+  const ended = new Map<string, string>();
+  let wake: () => void = () => undefined;
+  let listening = false;
   const follow = () => {
     lost = false;
+    listening = false;
     void bus.closed.then(() => {
       lost = true;
     });
@@ -119,14 +124,16 @@ function over(first: Bus, reopen: () => Promise<Bus>): Systemd {
     close: () => bus.close(),
     async restart(name, signal) {
       const here = await connected();
-      const ended = new Map<string, string>();
-      let wake: () => void = () => undefined;
-      here.onSignal((message) => {
-        if (message.member !== "JobRemoved") return;
-        ended.set(String(message.body[1]), String(message.body[3]));
-        wake();
-      });
-      await subscribe(here);
+      // systemd refuses a second subscription over one connection.
+      if (!listening) {
+        here.onSignal((message) => {
+          if (message.member !== "JobRemoved") return;
+          ended.set(String(message.body[1]), String(message.body[3]));
+          wake();
+        });
+        await subscribe(here);
+        listening = true;
+      }
       await manage("ResetFailedUnit", "s", [name]).catch((error: unknown) => {
         if (!(error instanceof DbusError)) throw error;
       });

@@ -1,5 +1,5 @@
 import { ShimctlError } from "../error.ts";
-import { type Activation, type Expected, type Verdict, verify } from "./activation.ts";
+import { type Activation, deathOf, type Expected, type Verdict, verify } from "./activation.ts";
 import type { Environment } from "./environment.ts";
 import type { JournalLine } from "./journal.ts";
 import { withRestart } from "./restraint.ts";
@@ -24,8 +24,9 @@ export async function activate(
     // Somebody else's job took the place of ours: the engine is restarted all the same.
     if (ended !== "done" && ended !== "canceled") {
       const now = await activation.live.unit().catch(() => undefined);
-      const went = now === undefined || now.invocation === line.invocation || now.active !== "active";
-      if (went) return { kind: "failed", why: `the restart of ${line.unit} ended as ${ended}` };
+      const dead = now === undefined ? undefined : deathOf(now);
+      const stays = now === undefined || now.invocation === line.invocation || now.active !== "active";
+      if (stays) return { kind: "failed", why: dead ?? `the restart of ${line.unit} ended as ${ended}` };
     }
   }
   env.step("verify");

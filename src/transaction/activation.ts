@@ -87,7 +87,7 @@ export async function verify(
 }
 
 /** A unit that systemd has given up, or starts again and again. */
-function deathOf({ name, active, sub, result }: UnitState): string | undefined {
+export function deathOf({ name, active, sub, result }: UnitState): string | undefined {
   if (active === "failed") return `${name} failed: ${result}`;
   if (sub === "auto-restart" && result !== "success") return `${name} does not start: ${result}`;
   return undefined;

@@ -38,12 +38,16 @@ export class BootedNode {
       "--quiet",
       `--directory=${root.root}`,
       "--volatile=overlay",
+      // Overlays do not stack on overlays: what containers are made of stands beside.
+      "--tmpfs=/var/lib/containerd:mode=0755",
+      "--tmpfs=/var/lib/containers:mode=0755",
       `--machine=${this.folder.slice(this.folder.lastIndexOf("/") + 1)}`,
       "--boot",
       "--register=no",
       "--keep-unit",
       "--private-network",
       "--capability=all",
+      "--system-call-filter=@keyring bpf",
       "--console=pipe",
       "--kill-signal=SIGRTMIN+3",
       ...binds.map(([from, to]) => `--bind-ro=${from}:${to}`),
@@ -142,6 +146,11 @@ export class BootedNode {
     const script = `mkdir -p "$(dirname "$1")" && printf %s "$2" >"$1" && chmod "$3" "$1"`;
     const ran = this.run(["sh", "-c", script, "sh", path, text, mode]);
     if (ran.code !== 0) throw new Error(`cannot place ${path}: ${ran.err}`);
+  }
+
+  placeBytes(path: string, bytes: Uint8Array): void {
+    const ran = spawnSync("nsenter", [...this.inside(), "sh", "-c", 'cat >"$0"', path], { input: bytes });
+    if (ran.status !== 0) throw new Error(`cannot place ${path}: ${ran.stderr}`);
   }
 
   text(path: string): string {
