@@ -11,6 +11,8 @@ export interface FileImage {
   readonly uid: number;
   readonly gid: number;
   readonly nlink: number;
+  /** The path's last name is a symbolic link: without its target it would lead nowhere. */
+  readonly linked?: true;
 }
 
 export type Read =

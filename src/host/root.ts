@@ -199,6 +199,7 @@ function readFile(outside: (path: string) => string, path: string): Read {
         uid: Number(stat.uid),
         gid: Number(stat.gid),
         nlink: Number(stat.nlink),
+        ...(isLink(outside, path) ? { linked: true as const } : {}),
       };
     } catch (error) {
       return { kind: "unreadable", path, reason: reasonOf(error) };
