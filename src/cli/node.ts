@@ -31,7 +31,7 @@ export function openNode(options: Options): Node {
 
 function find(host: Host, options: Options): Found {
   try {
-    return detect(
+    const found = detect(
       host,
       {
         engine: options.engine,
@@ -41,6 +41,10 @@ function find(host: Host, options: Options): Found {
       },
       (path) => readGoModule(host.real(path)),
     );
+    // Nothing that this user may see speaks for an engine.
+    if (found.layout.evidence(host).length === 0)
+      refuseDenied(layouts.map((layout) => host.read(layout.rootFile)));
+    return found;
   } catch (error) {
     refuseDenied(layouts.map((layout) => host.read(layout.rootFile)));
     throw error;

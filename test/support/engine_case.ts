@@ -29,6 +29,8 @@ export interface EngineCase {
   readonly defaultKey: string;
   /** The key by which a Kata handler names its configuration. */
   readonly configKey: string;
+  /** What is said of a file that cannot be read. */
+  unreadable(reason: string): string;
   /** A root file that shimctl refuses to work with, for its first line. */
   readonly unsupported: string;
 }
@@ -61,6 +63,7 @@ function containerd(
     }),
     defaultKey: "default_runtime_name",
     configKey: "ConfigPath",
+    unreadable: (reason) => `Cannot read the engine's configuration file, as ${reason}\n`,
     unsupported: "root = '/x'\n",
     ...own,
   } satisfies EngineCase;
@@ -148,6 +151,7 @@ monitor_path = "/usr/bin/conmon"
   }),
   defaultKey: "default_runtime",
   configKey: "runtime_config_path",
+  unreadable: (reason) => `CRI-O does not start on this entry, as ${reason}`,
   unsupported: "[Crio.runtime]\n",
 };
 
