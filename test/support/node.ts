@@ -62,11 +62,7 @@ export class Node {
 
   /** The files that the engine loads, as paths of the node. */
   loaded(engineCase: EngineCase): string[] {
-    return engineCase.loads.flatMap(({ folder, suffix }) =>
-      namesIn(this.root + folder)
-        .filter((name) => name.endsWith(suffix))
-        .map((name) => `${folder}/${name}`),
-    );
+    return loadedFiles(this.root, engineCase);
   }
 
   /** Brings the administrator's files back and takes ours away, as another tool does that writes them anew. */
@@ -115,6 +111,15 @@ export class Node {
   [Symbol.dispose](): void {
     rmSync(this.root, { recursive: true, force: true });
   }
+}
+
+/** The files below a root that the engine loads, as paths of the node. */
+export function loadedFiles(root: string, { loads }: EngineCase): string[] {
+  return loads.flatMap(({ folder, suffix }) =>
+    namesIn(root + folder)
+      .filter((name) => name.endsWith(suffix))
+      .map((name) => `${folder}/${name}`),
+  );
 }
 
 /** The files in a folder; there are none in one that is not there. */
