@@ -49,7 +49,7 @@ export function liveOptions(options: Options, layout: Layout): LiveOptions {
 
 function find(host: Host, options: Options): Found {
   try {
-    return detect(
+    const found = detect(
       host,
       {
         engine: options.engine,
@@ -59,6 +59,10 @@ function find(host: Host, options: Options): Found {
       },
       (path) => readGoModule(host.real(path)),
     );
+    // Nothing that this user may see speaks for an engine.
+    if (found.layout.evidence(host).length === 0)
+      refuseDenied(layouts.map((layout) => host.read(layout.rootFile)));
+    return found;
   } catch (error) {
     refuseDenied(layouts.map((layout) => host.read(layout.rootFile)));
     throw error;

@@ -72,6 +72,8 @@ export interface EngineState {
   readonly loaded: readonly string[];
   readonly handlers: readonly ServedHandler[];
   readonly defaultHandler: string;
+  /** The configuration's key that names it. */
+  readonly defaultKey: string;
   readonly holdings: readonly Holding[];
 }
 

@@ -209,6 +209,7 @@ function readFile(outside: (path: string) => string, path: string): Read {
         nlink: Number(stat.nlink),
         // A file that was moved into place keeps the time at which it was written elsewhere.
         modifiedMs: Math.max(Number(stat.mtimeMs), Number(stat.ctimeMs)),
+        ...(isLink(outside, path) ? { linked: true as const } : {}),
       };
     } catch (error) {
       return { kind: "unreadable", path, reason: reasonOf(error) };

@@ -186,8 +186,10 @@ function tempOf(
   const name = basename(temp);
   const folder = dirname(temp);
   let real: string;
+  let besideFolder: string;
   let stat: Stats | undefined;
   try {
+    besideFolder = env.host.resolve(dirname(dirname(path)));
     real = `${env.host.real(folder)}/${name}`;
     stat = lstatSync(real, { throwIfNoEntry: false });
   } catch {
@@ -197,7 +199,8 @@ function tempOf(
   const isOurName = tempName.test(name) && name.startsWith(`.${basename(target)}.shimctl-`);
   if (!isOurName) throw new Odd("its name is not one that shimctl gives");
   const isPlain = [temp, target].every((at) => at.startsWith("/") && !at.split("/").includes(".."));
-  const places = [dirname(target), dirname(dirname(target))];
+  // Beside CRI-O's drop-in folder, which the target has left where the drop-in is a link.
+  const places = [dirname(target), dirname(dirname(target)), besideFolder];
   if (!isPlain || !places.includes(folder))
     throw new Odd("it is not beside the file that it is said to be of");
   if (!isKnown(path)) throw new Odd(`the engine does not read what it is said to be of, ${path}`);

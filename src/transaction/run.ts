@@ -372,16 +372,12 @@ function refuseDangling(host: Host, rootFile: string, edits: readonly FileEdit[]
 
 /** Without its default handler the engine does not load its CRI plugin, and the node is lost. */
 function refuseLosingDefault(view: EngineView, wanted: readonly Handler[], owner: string): void {
-  const { defaultHandler } = view.state;
+  const { defaultHandler, defaultKey } = view.state;
   const had = view.handlersOf(owner).some((handler) => handler.name === defaultHandler);
   if (!had || wanted.some((handler) => handler.name === defaultHandler)) return;
-  throw new ShimctlError(
-    "in-use",
-    `Cannot remove handler '${defaultHandler}', as default_runtime_name names it`,
-    {
-      hint: "set default_runtime_name to another handler first",
-    },
-  );
+  throw new ShimctlError("in-use", `Cannot remove handler '${defaultHandler}', as ${defaultKey} names it`, {
+    hint: `set ${defaultKey} to another handler first`,
+  });
 }
 
 function placeOf(problem: Problem): { path?: string; line?: number; hint?: string } {

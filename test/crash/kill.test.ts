@@ -1,8 +1,9 @@
 import { describe, expect, test } from "bun:test";
 import { spawnSync } from "node:child_process";
-import { existsSync, readdirSync, readFileSync } from "node:fs";
+import { existsSync, readFileSync } from "node:fs";
 import { parse } from "smol-toml";
 import { compiled } from "../support/binary.ts";
+import { crioCase, type EngineCase, engineCases, importedCase, markedCase } from "../support/engine_case.ts";
 import { Node } from "../support/node.ts";
 
 /** The system calls by which anything on the node changes; a run is killed at each of them in turn. */
@@ -10,18 +11,31 @@ const calls = "mkdir,openat,write,pwrite64,fsync,fchmod,fchown,rename,renameat2,
 const strace = existsSync("/usr/bin/strace");
 if (!strace) console.log("(skip) kills at every system call: strace is not installed");
 
-const configs: readonly (readonly [version: string, config: string | undefined])[] = [
-  ["2.1.9", "# theirs\nversion = 3\n"],
-  [
-    "1.7.24",
-    '# theirs\nversion = 2\n[plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]\n  runtime_type = "io.containerd.runc.v2"\n',
-  ],
-  ["2.1.9", undefined],
+interface Prepared {
+  readonly name: string;
+  readonly engineCase: EngineCase;
+  readonly files: Readonly<Record<string, string>>;
+  /** Killed at each so-many-th call. */
+  readonly step: number;
+}
+
+const prepared: readonly Prepared[] = [
+  ...engineCases.map((engineCase) => ({
+    name: engineCase.name,
+    engineCase,
+    files: engineCase.files,
+    step: engineCase === markedCase ? 3 : 1,
+  })),
+  ...[importedCase, crioCase].map((engineCase) => ({
+    name: `${engineCase.name} without configuration`,
+    engineCase,
+    files: {},
+    step: 3,
+  })),
 ];
 
 function run(node: Node, args: readonly string[], inject: readonly string[] = []): number | null {
-  const options = ["--root", node.root, "--engine-version", node.version];
-  const argv = [...inject, compiled(), ...args, ...options];
+  const argv = [...inject, compiled(), ...args, ...node.options];
   return spawnSync(argv[0] ?? "", argv.slice(1), { stdio: "ignore", timeout: 60_000 }).status;
 }
 
@@ -48,39 +62,44 @@ function killPoints(node: Node, args: readonly string[]): { name: string; nth: n
 
 function configuration(node: Node): Record<string, string> {
   return Object.fromEntries(
-    Object.entries(node.tree()).filter(
-      ([path]) => path.startsWith("/etc/containerd") && !path.endsWith(".tmp"),
-    ),
+    Object.entries(node.tree()).filter(([path]) => path.startsWith("/etc/") && !path.endsWith(".tmp")),
   );
 }
 
 /** Every file that the engine would read is one that it can read. */
-function assertReadable(node: Node): void {
-  for (const folder of ["/etc/containerd", "/etc/containerd/conf.d"]) {
-    if (!existsSync(node.root + folder)) continue;
-    for (const name of readdirSync(node.root + folder))
-      if (name.endsWith(".toml")) expect(() => parse(node.text(`${folder}/${name}`))).not.toThrow();
-  }
+function assertReadable(node: Node, engineCase: EngineCase): void {
+  for (const path of node.loaded(engineCase)) expect(() => parse(node.text(path))).not.toThrow();
+}
+
+/** Every file is the complete old one or the complete new one. */
+function assertWhole(
+  now: Readonly<Record<string, string>>,
+  before: Readonly<Record<string, string>>,
+  after: Readonly<Record<string, string>>,
+): void {
+  const paths = [...new Set([now, before, after].flatMap((tree) => Object.keys(tree)))];
+  expect(paths.filter((path) => now[path] !== before[path] && now[path] !== after[path])).toEqual([]);
 }
 
 describe.skipIf(!strace)("a run that is killed at any system call", () => {
-  for (const [version, config] of configs) {
+  for (const { name: what, engineCase, files, step } of prepared) {
+    const [kata, second] = engineCase.handlers;
     for (const command of ["install", "uninstall"] as const) {
-      test(`${command} on ${config === undefined ? "a node without configuration" : version}`, () => {
+      test(`${command} on ${what}`, () => {
         const prepare = () => {
-          const node = new Node(version, config);
-          if (command === "uninstall") expect(run(node, ["install", "kata-qemu"])).toBe(0);
+          const node = Node.of(engineCase, files);
+          if (command === "uninstall") expect(run(node, ["install", kata])).toBe(0);
           return node;
         };
-        const args = command === "install" ? ["install", "kata-qemu"] : ["uninstall", "--all"];
+        const args = command === "install" ? ["install", kata] : ["uninstall", "--all"];
         using counted = prepare();
         const points = killPoints(counted, args);
         expect(points.length).toBeGreaterThan(50);
-        const step = config === configs[0]?.[1] ? 1 : 3;
+        using untouched = Node.of(engineCase, files);
+        const original = configuration(untouched);
         let kills = 0;
         for (const { name, nth } of points.filter((_, index) => index % step === 0)) {
           using node = prepare();
-          using untouched = new Node(version, config);
           const before = configuration(node);
           const status = run(node, args, [
             "strace",
@@ -94,20 +113,16 @@ describe.skipIf(!strace)("a run that is killed at any system call", () => {
             `inject=${name}:signal=KILL:when=${nth}`,
           ]);
           if (status === null) kills++;
-          assertReadable(node);
-          const now = configuration(node);
-          const root = "/etc/containerd/config.toml";
-          if (now[root] !== before[root]) expect(configuration(counted)[root]).toBe(now[root] as string);
-          expect(run(node, ["install", "runsc"])).toBe(0);
+          assertReadable(node, engineCase);
+          assertWhole(configuration(node), before, configuration(counted));
+          expect(run(node, ["install", second])).toBe(0);
           expect(run(node, ["status"])).toBe(0);
           expect(run(node, ["uninstall", "--all"])).toBe(0);
-          expect(configuration(node)).toEqual(configuration(untouched));
+          expect(configuration(node)).toEqual(original);
           expect(Object.keys(node.tree()).filter((path) => path.endsWith(".tmp"))).toEqual([]);
         }
         expect(kills).toBeGreaterThan(15);
-        console.log(
-          `   killed ${command} on ${config === undefined ? "no configuration" : version} at ${kills} system calls`,
-        );
+        console.log(`   killed ${command} on ${what} at ${kills} system calls`);
       });
     }
   }

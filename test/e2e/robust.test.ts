@@ -1,54 +1,18 @@
 import { describe, expect, test } from "bun:test";
-import { type SpawnSyncReturns, spawn, spawnSync } from "node:child_process";
-import { existsSync, mkdirSync, readFileSync, realpathSync, statSync, symlinkSync } from "node:fs";
+import { spawn, spawnSync } from "node:child_process";
+import { existsSync, mkdirSync, readFileSync, realpathSync, rmSync, statSync, symlinkSync } from "node:fs";
 import process from "node:process";
 import { setTimeout as sleep } from "node:timers/promises";
 import { openHost } from "../../src/host/root.ts";
 import { compiled } from "../support/binary.ts";
+import { engineCases } from "../support/engine_case.ts";
+import { fifo, run, shell } from "../support/executable.ts";
 import { Node } from "../support/node.ts";
 
 const config = "version = 3\n";
 
 const rootFile = "/etc/containerd/config.toml";
 const asRoot = process.geteuid?.() === 0;
-
-interface Setting {
-  readonly env?: Readonly<Record<string, string>>;
-  readonly input?: string;
-  readonly cwd?: string;
-}
-
-/** Runs the executable, which must end by itself within 10 s. */
-function run(node: Node, args: readonly string[], setting: Setting = {}): SpawnSyncReturns<string> {
-  const ran = spawnSync(compiled(), args, {
-    env: { ...process.env, SHIMCTL_ROOT: node.root, SHIMCTL_ENGINE_VERSION: node.version, ...setting.env },
-    encoding: "utf8",
-    timeout: 10_000,
-    killSignal: "SIGKILL",
-    ...(setting.input === undefined ? {} : { input: setting.input }),
-    ...(setting.cwd === undefined ? {} : { cwd: setting.cwd }),
-  });
-  expect(ran.signal).toBeNull();
-  return ran;
-}
-
-/** Runs a shell line in which `$SHIMCTL` is the executable. */
-function shell(node: Node, line: string): SpawnSyncReturns<string> {
-  return spawnSync("sh", ["-c", line], {
-    env: {
-      ...process.env,
-      SHIMCTL: compiled(),
-      SHIMCTL_ROOT: node.root,
-      SHIMCTL_ENGINE_VERSION: node.version,
-    },
-    encoding: "utf8",
-    timeout: 10_000,
-  });
-}
-
-function fifo(path: string): void {
-  expect(spawnSync("mkfifo", [path]).status).toBe(0);
-}
 
 describe("the lock files", () => {
   const kata = "/run/lock/kata-deploy.lock";
@@ -274,7 +238,7 @@ test("an engine's binary that is a pipe or a folder is not waited for", () => {
   expect(run(node, ["status"], { env: { SHIMCTL_ENGINE_VERSION: "" } }).status).toBe(0);
 });
 
-describe("every JSON document has the same fields", () => {
+describe.each(engineCases)("every JSON document has the same fields on $name", (engineCase) => {
   const fields = [
     "format",
     "command",
@@ -302,7 +266,7 @@ describe("every JSON document has the same fields", () => {
     [["presets", "--json"], "ok", 0],
     [["version", "--json"], "ok", 0],
   ] as const)("%p", async (args, result, code) => {
-    using node = new Node("2.1.9", config);
+    using node = Node.of(engineCase);
     const ran = await node.run(args);
     const document = ran.json();
     expect([ran.code, document["result"], ran.err]).toEqual([code, result, ""]);
@@ -310,65 +274,12 @@ describe("every JSON document has the same fields", () => {
   });
 
   test("the variable asks for JSON as well, and `lock` keeps it from the command", async () => {
-    using node = new Node("2.1.9", config);
+    using node = Node.of(engineCase);
     expect((await node.run(["install", "--bogus"], { SHIMCTL_JSON: "true" })).json()["result"]).toBe(
       "refused",
     );
     const lock = await node.run(["lock", "--bogus", "--", "x", "--json"]);
     expect([lock.out, lock.err.startsWith("shimctl: Cannot use --bogus")]).toEqual(["", true]);
-  });
-});
-
-describe("an engine's configuration that cannot be read", () => {
-  test.each([
-    ["a folder", "it is a folder"],
-    ["a named pipe", "it is not a regular file"],
-    ["a link to itself", "its symbolic links do not end"],
-  ])("%s is told by its reason", (what, reason) => {
-    using node = new Node("2.1.9");
-    mkdirSync(`${node.root}/etc/containerd`, { recursive: true });
-    const path = node.root + rootFile;
-    if (what === "a folder") mkdirSync(path);
-    else if (what === "a named pipe") fifo(path);
-    else symlinkSync("config.toml", path);
-    for (const command of [["status"], ["check"], ["install", "crun"]]) {
-      const ran = run(node, command);
-      expect(ran.stderr).toContain(`Cannot read the engine's configuration file, as ${reason}\n`);
-      expect(ran.status).toBe(command[0] === "install" ? 3 : 11);
-    }
-  });
-
-  test.skipIf(!asRoot)("for want of permission is not broken: run as root", () => {
-    using node = new Node("2.1.9", config);
-    expect(run(node, ["install", "kata-qemu"]).status).toBe(0);
-    const folder = compiled().slice(0, compiled().lastIndexOf("/"));
-    const nobody = "setpriv --reuid 65534 --regid 65534 --clear-groups $SHIMCTL";
-    expect(spawnSync("chmod", ["755", node.root, folder]).status).toBe(0);
-    for (const mend of ["true", `rm -rf ${node.root}/var/lib/shimctl; chmod 600 ${node.root}${rootFile}`]) {
-      const ran = shell(node, `${mend}; ${nobody} status`);
-      expect([ran.status, ran.stderr]).toEqual([6, expect.stringContaining("as permission is denied\n")]);
-      expect(ran.stderr).toContain("next: run as root\n");
-    }
-    expect(shell(node, `${nobody} check`).status).toBe(6);
-    node.place(rootFile, 'version = 3\nimports = ["/etc/containerd/conf.d/*.toml"]\n');
-    node.place("/etc/containerd/conf.d/a.toml", config, 0o600);
-    for (const mend of ["true", `chmod 700 ${node.root}/etc/containerd`])
-      for (const command of ["status", "check"]) {
-        const ran = shell(node, `${mend}; unset SHIMCTL_ENGINE_VERSION; ${nobody} ${command}`);
-        expect([ran.status, ran.stderr]).toEqual([6, expect.stringContaining("as permission is denied\n")]);
-        expect(ran.stderr).toContain("next: run as root\n");
-      }
-  });
-
-  test("a mistyped --config is not made, nor is its folder", () => {
-    using node = new Node("2.1.9", config);
-    const ran = run(node, ["install", "crun", "--config", "/etc/contianerd/config.toml"]);
-    expect([ran.status, ran.stderr]).toEqual([
-      2,
-      "shimctl: Cannot use --config, as neither this file nor its folder is there\n  at: /etc/contianerd/config.toml\n  state: nothing was written\n  next: check the path, or make the folder first\n",
-    ]);
-    expect(existsSync(`${node.root}/etc/contianerd`)).toBe(false);
-    expect(run(node, ["install", "crun", "--config", "/etc/containerd/other.toml"]).status).toBe(0);
   });
 });
 
@@ -413,11 +324,14 @@ describe("shimctl lock", () => {
 describe("--prove-with", () => {
   const refused = "shimctl: The engine's own parser refuses the result: it said nothing (exit code 3)";
 
-  test("a parser that says nothing is quoted with its exit code", () => {
-    using node = new Node("2.1.9", config);
+  test.each(engineCases)("a parser that says nothing is quoted with its exit code on $name", (engineCase) => {
+    using node = Node.of(engineCase);
+    const before = node.tree();
     node.place("/parser", "#!/bin/sh\nexit 3\n", 0o755);
-    const ran = run(node, ["install", "crun", "--prove-with", `${node.root}/parser`]);
+    const ran = run(node, ["install", "kata-qemu", "--prove-with", `${node.root}/parser`]);
     expect([ran.status, ran.stderr.split("\n")[0]]).toEqual([3, refused]);
+    rmSync(`${node.root}/parser`);
+    expect(node.tree()).toEqual(before);
   });
 
   test("a TMPDIR that is not there, and a parser that cannot be run, are told", () => {

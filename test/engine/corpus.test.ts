@@ -1,18 +1,20 @@
 import { afterAll, describe, expect, test } from "bun:test";
 import { existsSync, readdirSync } from "node:fs";
 import { type Engine, engines } from "../../build/engines.ts";
-import { isTable, tableAt } from "../../src/engine/tables.ts";
 import { Node } from "../support/node.ts";
-import { corpus, corpusFile, dump, jailProblem, normalise, placeMissingImports } from "./harness.ts";
+import {
+  corpus,
+  corpusFile,
+  defaultConfigPath,
+  dump,
+  jailProblem,
+  normalise,
+  placeMissingImports,
+} from "./harness.ts";
+import { type Expected, judge, type RealEngine } from "./judge.ts";
 
 const lines = ["1.6", "1.7", "2.1", "2.2", "2.3"] as const;
 type Line = (typeof lines)[number];
-
-/** `installed`; or refused, by exit code and a word of the reason; or a conflict about that one handler only. */
-type Expected =
-  | "installed"
-  | readonly [code: 3, reason: RegExp]
-  | { readonly conflict: string; readonly others: Expected };
 
 const tooNew: Expected = [3, /Cannot use a configuration of version/];
 const noVersion: Expected = [3, /without 'version'/];
@@ -130,7 +132,7 @@ describe.skipIf(missing !== undefined)(
         test(`${engine.version} ${file}`, async () => {
           using node = new Node(engine.version, corpusFile(file));
           placeMissingImports(node.root, corpusFile(file));
-          await judge(node, engine, outcomes[line], wanted);
+          await judge(node, containerd(engine), outcomes[line], wanted, defaultConfigPath);
           dumps += 2;
         });
       }
@@ -138,61 +140,14 @@ describe.skipIf(missing !== undefined)(
   },
 );
 
-async function judge(
-  node: Node,
-  engine: Engine,
-  expected: Expected,
-  names: readonly string[],
-): Promise<void> {
-  const before = node.tree();
-  const ran = await node.run(["install", ...names, "--json", "--prove-with", engine.containerd]);
-  if (expected !== "installed") {
-    const error = ran.json()["error"] as { message: string; path: string };
-    expect(node.tree()).toEqual(before);
-    if ("conflict" in expected) {
-      expect([ran.code, error.message]).toEqual([
-        5,
-        `Cannot define handler '${expected.conflict}', as this file defines it already`,
-      ]);
-      return judge(
-        node,
-        engine,
-        expected.others,
-        names.filter((name) => name !== expected.conflict),
-      );
-    }
-    expect([ran.code, error.path]).toEqual([expected[0], "/etc/containerd/config.toml"]);
-    expect(error.message).toMatch(expected[1]);
-    return;
-  }
-  expect(ran.err + JSON.stringify(ran.json()["error"])).toBe("null");
-  expect(ran.json()["proof"]).toEqual({ rules: "passed", "engine-parser": "passed", served: "not run" });
-
-  const after = dump(engine, node.root);
-  expect([after.rc, after.stderr.slice(0, 500)]).toEqual([0, expect.any(String)]);
-  const installed = normalise(after.stdout);
-  expect(
-    Object.keys(runtimes(installed, engine))
-      .filter((name) => names.includes(name))
-      .sort(),
-  ).toEqual([...names].sort());
-
-  expect((await node.run(["uninstall", "--all", "--json"])).code).toBe(0);
-  expect(node.tree()).toEqual(before);
-  expect(readdirSync(`${node.root}/var/lib/shimctl`).sort()).toEqual(["journal", "record.json", "store"]);
-
-  // Only our handlers differ, and the default handler where 1.x had lost it.
-  const original = dump(engine, node.root);
-  expect(original.rc).toBe(0);
-  const base = normalise(original.stdout);
-  for (const name of names) delete runtimes(installed, engine)[name];
-  if (engine.version.startsWith("1.") && runtimes(base, engine)["runc"] === undefined)
-    delete runtimes(installed, engine)["runc"];
-  expect(installed).toEqual(base);
-}
-
-function runtimes(dumped: ReturnType<typeof normalise>, engine: Engine): Record<string, unknown> {
-  const id = engine.version.startsWith("1.") ? "io.containerd.grpc.v1.cri" : "io.containerd.cri.v1.runtime";
-  const found = tableAt(dumped, "plugins", id, "containerd", "runtimes");
-  return isTable(found) ? found : {};
+function containerd(engine: Engine): RealEngine {
+  const old = engine.version.startsWith("1.");
+  const plugin = old ? "io.containerd.grpc.v1.cri" : "io.containerd.cri.v1.runtime";
+  return {
+    binary: engine.containerd,
+    dump: (root) => dump(engine, root),
+    normalise,
+    runtimes: ["plugins", plugin, "containerd", "runtimes"],
+    builtin: old ? ["runc"] : [],
+  };
 }

@@ -2,8 +2,9 @@ import { describe, expect, test } from "bun:test";
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { bringCrio, type CrioEngine } from "../../build/crio.ts";
 import { Node } from "../support/node.ts";
-import { crioConfig, handlersOf, normalise, startCrio } from "./crio-harness.ts";
+import { crioConfig, normalise, startCrio } from "./crio-harness.ts";
 import { corpus, daemonProblem, jailProblem } from "./harness.ts";
+import { type Expected, judge, type RealEngine } from "./judge.ts";
 
 const problem =
   jailProblem() ??
@@ -46,8 +47,6 @@ function nodeWith(names: readonly string[], version = ""): Node {
   return node;
 }
 
-const engineOption = { SHIMCTL_ENGINE: "crio" };
-
 describe.skipIf(problem !== undefined)(
   "install and uninstall beside every file of CRI-O's corpus and every pair, judged by the real CRI-O",
   () => {
@@ -55,55 +54,34 @@ describe.skipIf(problem !== undefined)(
       for (const names of sets) {
         test(`${engine.version} with ${names.join(" and ") || "no file"}`, async () => {
           using node = nodeWith(names);
-          await judge(node, engine, names);
+          await judge(node, crio(engine), expectedBeside(names), wanted, "/etc/crio/crio.conf");
         });
       }
     }
   },
 );
 
-async function judge(node: Node, engine: CrioEngine, names: readonly string[]): Promise<void> {
-  const taken = new Set(names.flatMap((name) => theirs[name] ?? []));
-  const ours = wanted.filter((name) => !taken.has(name));
-  const before = node.tree();
-  const original = crioConfig(engine, node.root);
-  expect(original.rc).toBe(0);
-  if (taken.size > 0) {
-    const refused = await node.run(["install", ...wanted], engineOption);
-    expect([refused.code, node.tree()]).toEqual([5, before]);
-  }
-  if (ours.length === 0) return;
-  const ran = await node.run(["install", ...ours, "--json"], engineOption);
-  expect([ran.code, ran.json()["error"]]).toEqual([0, null]);
-
-  const after = crioConfig(engine, node.root);
-  expect([after.rc, after.stderr.slice(0, 300)]).toEqual([0, expect.any(String)]);
-  const installed = normalise(after.stdout);
-  const served = handlersOf(after.stdout);
-  expect(ours.filter((name) => served[name] === undefined)).toEqual([]);
-  const base = handlersOf(original.stdout);
-  // Where CRI-O has crun built in, asking for crun replaces that one's table, and says so.
-  for (const [name, table] of Object.entries(base))
-    if (!ours.includes(name)) expect([name, served[name]]).toEqual([name, table]);
-  expect(withoutRuntimes(installed)).toEqual(withoutRuntimes(normalise(original.stdout)));
-
-  expect((await node.run(["uninstall", "--all"], engineOption)).code).toBe(0);
-  expect(node.tree()).toEqual(before);
+function crio(engine: CrioEngine): RealEngine {
+  return {
+    binary: engine.crio,
+    dump: (root) => crioConfig(engine, root),
+    normalise,
+    runtimes: ["crio", "runtime", "runtimes"],
+    builtin: ["crun"],
+  };
 }
 
-function withoutRuntimes(dumped: ReturnType<typeof normalise>): unknown {
-  return JSON.parse(
-    JSON.stringify(dumped, (key, value: unknown) =>
-      key === "runtimes" ? undefined : typeof value === "bigint" ? Number(value) : value,
-    ),
-  );
+/** One conflict after the other, in the order in which the handlers are looked at. */
+function expectedBeside(names: readonly string[]): Expected {
+  const taken = names.flatMap((name) => theirs[name] ?? []).sort();
+  return taken.reduceRight<Expected>((others, conflict) => ({ conflict, others }), "installed");
 }
 
 describe.skipIf(problem !== undefined || noDaemon !== undefined)("the real CRI-O daemon", () => {
   for (const engine of ready) {
     test(`${engine.version} lists what was installed and ignores none of it`, async () => {
       using node = nodeWith(["10-crio-package.conf"], engine.version);
-      expect((await node.run(["install", "kata-qemu", "nvidia"], engineOption)).code).toBe(0);
+      expect((await node.run(["install", "kata-qemu", "nvidia"])).code).toBe(0);
       const daemon = await startCrio(engine, node.root);
       try {
         expect(daemon.ignored()).toEqual([]);
@@ -115,7 +93,7 @@ describe.skipIf(problem !== undefined || noDaemon !== undefined)("the real CRI-O
 
     test(`${engine.version} would ignore gVisor's shim for its name, so that is refused before`, async () => {
       using node = nodeWith(["10-crio-package.conf"], engine.version);
-      const ran = await node.run(["install", "runsc"], engineOption);
+      const ran = await node.run(["install", "runsc"]);
       expect([ran.code, ran.err.includes("containerd-shim-NAME-v2")]).toEqual([3, true]);
     });
   }

@@ -1,15 +1,14 @@
 import { describe, expect, test } from "bun:test";
 import { type ChildProcess, spawn } from "node:child_process";
-import { readdirSync, readFileSync } from "node:fs";
+import { mkdirSync, readdirSync, readFileSync } from "node:fs";
+import { dirname } from "node:path";
 import process from "node:process";
 import { parseJournal } from "../../src/transaction/journal.ts";
 import { compiled } from "../support/binary.ts";
+import { type EngineCase, engineCases } from "../support/engine_case.ts";
 import { Node } from "../support/node.ts";
 
 const seconds = Number(process.env["SHIMCTL_TEST_RACE_SECONDS"] ?? "4");
-const config =
-  'version = 2\n\n# the administrator\'s\n[plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]\n  runtime_type = "io.containerd.runc.v2"\n';
-const handlers = ["kata-qemu", "kata-clh", "runsc", "crun", "nvidia"];
 const owners = ["one", "two"];
 
 interface Ended {
@@ -44,11 +43,9 @@ function script(name: string, ...args: string[]): Promise<{ code: number | null;
 }
 
 async function shimctl(node: Node, args: readonly string[]): Promise<Ended> {
-  const child = spawn(
-    compiled(),
-    [...args, "--json", "--root", node.root, "--engine-version", node.version],
-    { stdio: ["ignore", "pipe", "pipe"] },
-  );
+  const child = spawn(compiled(), [...args, "--json", ...node.options], {
+    stdio: ["ignore", "pipe", "pipe"],
+  });
   const { code, out, err } = await collect(child);
   if (out === "") throw new Error(`no document from ${args.join(" ")}: exit ${code}, ${err}`);
   return { args, code, document: JSON.parse(out) as Ended["document"] };
@@ -61,7 +58,7 @@ function pick<T>(list: readonly T[]): T {
 }
 
 /** Random installs and uninstalls from so many processes at once, until the time is over. */
-async function storm(node: Node, processes: number): Promise<Ended[]> {
+async function storm(node: Node, handlers: readonly string[], processes: number): Promise<Ended[]> {
   const end = Date.now() + seconds * 1000;
   const ended: Ended[] = [];
   const loop = async () => {
@@ -85,8 +82,8 @@ function isUnexpectedBesideWriters(run: Ended): boolean {
   return isUnexpected(run) && !(run.code === 5 && run.document.error?.retryable === true);
 }
 
-function leftovers(node: Node): string[] {
-  return ["/etc/containerd", "/etc/containerd/conf.d"].flatMap((folder) => {
+function leftovers(node: Node, { loads }: EngineCase): string[] {
+  return loads.flatMap(({ folder }) => {
     try {
       return readdirSync(node.root + folder).filter((name) => name.includes(".tmp"));
     } catch {
@@ -115,13 +112,14 @@ function replay(node: Node): Map<string, string[]> {
 }
 
 describe("any number of shimctl processes", () => {
-  for (const version of ["1.7.24", "2.1.9"]) {
-    test(`on ${version} a reader never sees a torn file, and the end is that of some serial order`, async () => {
-      using node = new Node(version, config);
+  for (const engineCase of engineCases) {
+    test(`on ${engineCase.name} a reader never sees a torn file, and the end is that of some serial order`, async () => {
+      using node = Node.of(engineCase);
       const before = node.tree();
-      const reading = script("reader.ts", `${node.root}/etc/containerd`, String(seconds + 1));
-      const ended = await storm(node, 32);
-      expect((await reading).out).toBe("");
+      const reading = script("reader.ts", node.root, engineCase.name, String(seconds + 1));
+      const ended = await storm(node, engineCase.handlers, 32);
+      const { code, out, err } = await reading;
+      expect([code, out]).toEqual([0, ""]);
 
       // Only the documented failure: another owner has that handler.
       expect(ended.filter(isUnexpected)).toEqual([]);
@@ -131,36 +129,44 @@ describe("any number of shimctl processes", () => {
       );
       const model = [...replay(node)].filter(([, names]) => names.length > 0).sort();
       expect([...found].sort()).toEqual(model);
-      expect(leftovers(node)).toEqual([]);
+      expect(leftovers(node, engineCase)).toEqual([]);
 
       for (const owner of owners)
         expect((await shimctl(node, ["uninstall", "--all", "--owner", owner])).code).toBe(0);
       expect(node.tree()).toEqual(before);
       console.log(
-        `   ${ended.length} operations of 32 processes on ${version} in ${seconds} s, ${(await reading).err.trim()}`,
+        `   ${ended.length} operations of 32 processes on ${engineCase.name} in ${seconds} s, ${err.trim()}`,
       );
     });
   }
 });
 
-describe("beside a program that takes no lock", () => {
+describe.each(engineCases)("on $name beside a program that takes no lock", (engineCase) => {
+  const { files } = engineCase;
+  /** Our own drop-in, where the engine has them: then it need not be there when the program comes to write it. */
+  const contested = engineCase.block("one");
   const cases = [["rename"], ["append"], ["rename", "append"]] as const;
   for (const ways of cases) {
     test(`one that writes by ${ways.join(" and one by ")} loses no line`, async () => {
-      using node = new Node("1.7.24", config);
-      const path = `${node.root}/etc/containerd/config.toml`;
+      using node = Node.of(engineCase);
+      // The folder is the administrator's: no program can write into one that is not there.
+      mkdirSync(dirname(node.root + contested), { recursive: true });
+      const path = node.root + contested;
       const mutex = ways.length > 1 ? [`${node.root}/mutex`] : [];
+      const temp = (way: string) => `${node.root}${engineCase.tempFolder}/theirs.${way}`;
       const notes = (way: string) => `${node.root}/notes-${way}`;
       const stop = `${node.root}/stop`;
-      const writing = ways.map((way) => script("writer.ts", way, path, way, notes(way), stop, ...mutex));
+      const writing = ways.map((way) =>
+        script("writer.ts", way, path, temp(way), way, notes(way), stop, ...mutex),
+      );
       // The writers end with the storm's time: runs that are under way then finish undisturbed.
       const stopping = setTimeout(() => node.place("/stop", ""), seconds * 1000);
-      const ended = await storm(node, 8);
+      const ended = await storm(node, engineCase.handlers, 8);
       clearTimeout(stopping);
       node.place("/stop", "");
       for (const { code, err } of await Promise.all(writing)) expect([code, err]).toEqual([0, ""]);
 
-      const text = node.text();
+      const text = node.text(contested);
       const written = ways.flatMap((way) => readFileSync(notes(way), "utf8").trimEnd().split("\n"));
       const found = new Set(text.split("\n"));
       const missing = written.filter((line) => !found.has(line));
@@ -169,15 +175,16 @@ describe("beside a program that takes no lock", () => {
         missing: [],
         unexpected: [],
       });
-      expect(leftovers(node)).toEqual([]);
+      expect(leftovers(node, engineCase)).toEqual([]);
 
       // They may have overwritten our edit after we reported success; one more install each converges.
       for (const owner of owners)
         expect((await shimctl(node, ["apply", "-f", emptyFile(node), "--owner", owner])).code).toBe(0);
       expect((await node.run(["status"])).code).toBe(0);
-      expect(node.text().startsWith(config)).toBe(true);
+      for (const [administrators, content] of Object.entries(files))
+        expect(node.text(administrators).startsWith(content)).toBe(true);
       console.log(
-        `   ${ended.length} operations of 8 processes beside ${written.length} lines by ${ways.join(" and ")} in ${seconds} s, 0 lost`,
+        `   ${ended.length} operations of 8 processes on ${engineCase.name} beside ${written.length} lines by ${ways.join(" and ")} in ${seconds} s, 0 lost`,
       );
     });
   }

@@ -1,38 +1,33 @@
 /**
- * Reads a node's configuration files in a loop and prints one line for each reading that no engine could use:
- * torn, unparsable, or empty. The empty file is fine only where the node began with one.
+ * Reads the files that a node's engine loads in a loop, and prints one line for each reading that the engine could
+ * not use: torn, unparsable, or empty; or an administrator's file that is not there.
  */
-import { readdirSync, readFileSync } from "node:fs";
+import { readFileSync } from "node:fs";
 import process from "node:process";
 import { parse } from "smol-toml";
+import { engineCases } from "../support/engine_case.ts";
+import { loadedFiles } from "../support/node.ts";
 
-const [folder = "", seconds = "1"] = process.argv.slice(2);
+const [root = "", name = "", seconds = "1"] = process.argv.slice(2);
+const engineCase = engineCases.find((candidate) => candidate.name === name);
+if (engineCase === undefined) throw new TypeError("usage: reader.ts ROOT CASE SECONDS");
 const end = Date.now() + Number(seconds) * 1000;
 let readings = 0;
 
 function read(path: string): string | undefined {
   try {
-    return readFileSync(path, "utf8");
+    return readFileSync(root + path, "utf8");
   } catch (error) {
     if (error instanceof Error && "code" in error && error.code === "ENOENT") return undefined;
     throw error;
   }
 }
 
-function names(path: string): string[] {
-  try {
-    return readdirSync(path);
-  } catch {
-    return [];
-  }
-}
-
 while (Date.now() < end) {
-  const dropIns = names(`${folder}/conf.d`).filter((name) => name.endsWith(".toml"));
-  for (const path of [`${folder}/config.toml`, ...dropIns.map((name) => `${folder}/conf.d/${name}`)]) {
+  for (const path of new Set([...Object.keys(engineCase.files), ...loadedFiles(root, engineCase)])) {
     const text = read(path);
     if (text === undefined) {
-      if (path.endsWith("config.toml")) console.log("the root file was not there");
+      if (engineCase.files[path] !== undefined) console.log(`${path} was not there`);
       continue;
     }
     readings++;

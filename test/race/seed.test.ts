@@ -3,30 +3,17 @@ import { spawn } from "node:child_process";
 import { closeSync, openSync, readFileSync, writeSync } from "node:fs";
 import { parse } from "smol-toml";
 import { compiled } from "../support/binary.ts";
+import { engineCases, markedCase } from "../support/engine_case.ts";
 import { Node } from "../support/node.ts";
-
-/** The shape of `containerd config default`, which ends in its timeouts. */
-function defaults(handler: string): string {
-  return `version = 2
-
-[plugins."io.containerd.grpc.v1.cri".containerd]
-  default_runtime_name = "runc"
-[plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]
-  runtime_type = "io.containerd.runc.v2"
-${handler}
-[timeouts]
-  "io.containerd.timeout.shim.cleanup" = "5s"
-  "io.containerd.timeout.shim.load" = "5s"
-  "io.containerd.timeout.shim.shutdown" = "3s"
-`;
-}
 
 describe("kata-containers#10924: install, quickly uninstall, install again", () => {
   test("two writers that truncate leave a stray line, so this race is known to bite", () => {
-    using node = new Node("1.7.24", defaults(""));
-    const path = `${node.root}/etc/containerd/config.toml`;
-    const long = defaults("# kata\n");
-    const short = defaults("# k\n").replace("# k\n", "#k\n");
+    using node = Node.of(markedCase);
+    const path = node.root + markedCase.main;
+    // It ends as `containerd config default` does, in its timeouts.
+    const defaults = node.text(markedCase.main);
+    const long = `# kata\n${defaults}`;
+    const short = `#k\n${defaults}`;
     const first = openSync(path, "w");
     const second = openSync(path, "w");
     writeSync(first, long);
@@ -39,28 +26,32 @@ describe("kata-containers#10924: install, quickly uninstall, install again", () 
     expect(() => parse(lines.join("\n"))).toThrow();
   });
 
-  test("the same sequence by shimctl, many times at once, never does", async () => {
-    using node = new Node("1.7.24", defaults(""));
-    const run = (...args: string[]) =>
-      new Promise<number | null>((resolve) => {
-        spawn(compiled(), [...args, "--root", node.root, "--engine-version", "1.7.24"], {
-          stdio: "ignore",
-        }).on("close", resolve);
-      });
-    for (let round = 0; round < 8; round++) {
-      const codes = await Promise.all([
-        run("install", "kata-qemu", "kata-clh"),
-        run("uninstall", "--all"),
-        run("install", "kata-qemu"),
-        run("uninstall", "kata-clh"),
-        run("install", "kata-clh", "runsc"),
-      ]);
-      expect(codes).toEqual([0, 0, 0, 0, 0]);
-      const text = node.text();
-      expect(() => parse(text)).not.toThrow();
-      expect(text.startsWith(defaults(""))).toBe(true);
-    }
-    await run("uninstall", "--all");
-    expect(node.text()).toBe(defaults(""));
-  });
+  for (const engineCase of engineCases) {
+    test(`the same sequence by shimctl on ${engineCase.name}, many times at once, never does`, async () => {
+      const [kata, second, third] = engineCase.handlers;
+      using node = Node.of(engineCase);
+      const before = node.tree();
+      const run = (...args: string[]) =>
+        new Promise<number | null>((resolve) => {
+          spawn(compiled(), [...args, ...node.options], { stdio: "ignore" }).on("close", resolve);
+        });
+      for (let round = 0; round < 8; round++) {
+        const codes = await Promise.all([
+          run("install", kata, second),
+          run("uninstall", "--all"),
+          run("install", kata),
+          run("uninstall", second),
+          run("install", second, third),
+        ]);
+        expect(codes).toEqual([0, 0, 0, 0, 0]);
+        for (const path of node.loaded(engineCase)) {
+          const text = node.text(path);
+          expect(() => parse(text)).not.toThrow();
+          expect(text.replace(/^imports = .*\n/m, "").startsWith(engineCase.files[path] ?? "")).toBe(true);
+        }
+      }
+      await run("uninstall", "--all");
+      expect(node.tree()).toEqual(before);
+    });
+  }
 });

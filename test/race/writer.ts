@@ -13,23 +13,31 @@ import {
 import process from "node:process";
 
 // A program that edits a file as programs do that have never heard of a lock. It notes each line once it is written.
-const [way, target, name, notes, stop, mutex] = process.argv.slice(2);
+const [way, target, temp, name, notes, stop, mutex] = process.argv.slice(2);
 if (
   way === undefined ||
   target === undefined ||
+  temp === undefined ||
   name === undefined ||
   notes === undefined ||
   stop === undefined
 ) {
-  throw new TypeError("usage: writer.ts rename|append TARGET NAME NOTES STOP [MUTEX]");
+  throw new TypeError("usage: writer.ts rename|append TARGET TEMP NAME NOTES STOP [MUTEX]");
 }
 const cell = new Int32Array(new SharedArrayBuffer(4));
 const pause = (ms: number) => Atomics.wait(cell, 0, 0, ms);
 const between = (low: number, high: number) => low + Math.random() * (high - low);
 
+const read = () => {
+  try {
+    return readFileSync(target, "utf8");
+  } catch (error) {
+    if (error instanceof Error && "code" in error && error.code === "ENOENT") return "";
+    throw error;
+  }
+};
 const rename = (line: string) => {
-  const temp = `${target}.${name}`;
-  writeFileSync(temp, readFileSync(target, "utf8") + line);
+  writeFileSync(temp, read() + line);
   renameSync(temp, target);
 };
 const append = (line: string) => {

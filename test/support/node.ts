@@ -1,7 +1,8 @@
-import { chmodSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { chmodSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname } from "node:path";
 import { main } from "../../src/cli/main.ts";
+import type { EngineCase } from "./engine_case.ts";
 import { treeOf } from "./tree.ts";
 
 export interface Ran {
@@ -16,6 +17,16 @@ export interface Ran {
 export class Node {
   readonly root: string;
   readonly version: string;
+  /** Only where nothing on the node speaks for an engine; elsewhere it is found. */
+  #engine: string | undefined;
+
+  /** A node of this engine with the administrator's files, or with others. */
+  static of(engineCase: EngineCase, files: Readonly<Record<string, string | Uint8Array>> = engineCase.files) {
+    const node = new Node(engineCase.version);
+    for (const [path, content] of Object.entries(files)) node.place(path, content);
+    if (Object.keys(files).length === 0) node.#engine = engineCase.engine;
+    return node;
+  }
 
   constructor(version: string, config?: string | Uint8Array) {
     this.root = mkdtempSync(`${tmpdir()}/shimctl-test-`);
@@ -49,6 +60,34 @@ export class Node {
     return treeOf(this.root);
   }
 
+  /** The files that the engine loads, as paths of the node. */
+  loaded(engineCase: EngineCase): string[] {
+    return loadedFiles(this.root, engineCase);
+  }
+
+  /** Brings the administrator's files back and takes ours away, as another tool does that writes them anew. */
+  overwrite(engineCase: EngineCase, owner = "default"): void {
+    rmSync(this.root + engineCase.block(owner), { force: true });
+    for (const [path, content] of Object.entries(engineCase.files)) this.place(path, content);
+  }
+
+  /** The options that say for a process of its own which node it is. */
+  get options(): string[] {
+    return [
+      ...["--root", this.root, "--engine-version", this.version],
+      ...(this.#engine === undefined ? [] : ["--engine", this.#engine]),
+    ];
+  }
+
+  /** The same as variables. */
+  get env(): Record<string, string> {
+    return {
+      SHIMCTL_ROOT: this.root,
+      SHIMCTL_ENGINE_VERSION: this.version,
+      ...(this.#engine === undefined ? {} : { SHIMCTL_ENGINE: this.#engine }),
+    };
+  }
+
   /** Runs the command line in this process. */
   async run(args: readonly string[], env: Readonly<Record<string, string>> = {}): Promise<Ran> {
     let out = "";
@@ -60,7 +99,7 @@ export class Node {
       err: (text) => {
         err += text;
       },
-      env: { SHIMCTL_ROOT: this.root, SHIMCTL_ENGINE_VERSION: this.version, ...env },
+      env: { ...this.env, ...env },
       outIsTerminal: false,
       errIsTerminal: false,
       signal: new AbortController().signal,
@@ -71,5 +110,25 @@ export class Node {
 
   [Symbol.dispose](): void {
     rmSync(this.root, { recursive: true, force: true });
+  }
+}
+
+/** The files below a root that the engine loads, as paths of the node. */
+export function loadedFiles(root: string, { loads }: EngineCase): string[] {
+  return loads.flatMap(({ folder, suffix }) =>
+    namesIn(root + folder)
+      .filter((name) => name.endsWith(suffix))
+      .map((name) => `${folder}/${name}`),
+  );
+}
+
+/** The files in a folder; there are none in one that is not there. */
+function namesIn(folder: string): string[] {
+  try {
+    return readdirSync(folder, { withFileTypes: true })
+      .filter((entry) => !entry.isDirectory())
+      .map((entry) => entry.name);
+  } catch {
+    return [];
   }
 }

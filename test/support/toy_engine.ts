@@ -97,6 +97,7 @@ function view({ rootFile }: Site, seen: Snapshot): EngineView {
         runtimeType: "toy",
       })),
       defaultHandler: "none",
+      defaultKey: "default",
       holdings: blocks.map((block) => ({
         owner: block.owner,
         path: rootFile,

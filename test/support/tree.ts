@@ -15,7 +15,8 @@ export function treeOf(root: string): Record<string, string> {
       const stat = lstatSync(root + here);
       const facts = `${stat.mode.toString(8)} ${stat.uid}:${stat.gid}`;
       if (stat.isSymbolicLink()) tree[here] = `${facts} -> ${readlinkSync(root + here)}`;
-      else if (stat.isDirectory()) tree[here] = facts;
+      // A pipe would be waited for; its kind is in the mode.
+      else if (!stat.isFile()) tree[here] = facts;
       else
         tree[here] = `${facts} ${createHash("sha256")
           .update(readFileSync(root + here))

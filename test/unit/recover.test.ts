@@ -14,6 +14,7 @@ import { parse } from "smol-toml";
 import { ShimctlError } from "../../src/error.ts";
 import { recover } from "../../src/transaction/recover.ts";
 import { run } from "../../src/transaction/run.ts";
+import { crioCase } from "../support/engine_case.ts";
 import { handler } from "../support/memory.ts";
 import { Node } from "../support/node.ts";
 import { environmentOf, installing, stateOf } from "../support/transaction.ts";
@@ -89,6 +90,20 @@ describe("another program's version that was displaced", () => {
     // A run that is cut short here as well finds the intents of the merge.
     expect(journalOf(node).match(/"step":"intent"/g)).toHaveLength(2);
     expect((await recover(environmentOf(node), stateOf(node))).outcome).toBe("none");
+  });
+
+  test("is merged where CRI-O's drop-in is a link to another folder", async () => {
+    using node = Node.of(crioCase);
+    const path = crioCase.block("default");
+    const target = "/srv/deep/x.conf";
+    const aside = "/etc/crio/.x.conf.shimctl-0123456789ab.tmp";
+    node.place(target, `${config}# current\n`);
+    symlinkSync(target, node.root + path);
+    cutShort(node, { engine: "crio", rootFile: crioCase.rootFile, path, target, temp: aside });
+    node.place(aside, `# theirs\n${config}`);
+    expect((await node.run(["install", "kata-qemu"])).code).toBe(0);
+    expect(node.text(target).startsWith(`# theirs\n${config}# current\n`)).toBe(true);
+    expect([existsSync(node.root + aside), keptAside(node)]).toEqual([false, []]);
   });
 
   const kept: Readonly<Record<string, readonly [current: string, theirs: string]>> = {

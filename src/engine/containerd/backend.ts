@@ -95,6 +95,7 @@ function stateOf(node: Understood): EngineState {
     loaded: node.loaded.filter((file) => file.read.kind === "file").map((file) => file.path),
     handlers: served(node),
     defaultHandler: defaultHandler(node.effective, node.id),
+    defaultKey: "default_runtime_name",
     holdings,
   };
 }
@@ -235,7 +236,7 @@ function planDropIn(node: Understood, owner: string, handlers: readonly Handler[
     shared: () => undefined,
     leavesShared: () => false,
     isRoot: path === site.rootFile,
-    mustStay: namedByImport(node, path),
+    mustStay: namedByImport(node, path) || isLinked(seen, path),
   });
   const edit = (path: string, block: string | undefined) =>
     withLabel(editFor(goal(path, block), bytesAt(seen, path)), site);
@@ -270,6 +271,12 @@ function namedByImport(node: Understood, path: string): boolean {
   return node.loaded.some((file) => file.imports.some((entry) => !entry.glob && entry.pattern === path));
 }
 
+/** A link that leads nowhere stops containerd as well, where an import's pattern matches it. */
+function isLinked(seen: Snapshot, path: string): boolean {
+  const read = seen.files.get(path);
+  return read?.kind === "file" && read.linked === true;
+}
+
 function foreignReaches(node: Understood, path: string): boolean {
   const slash = path.lastIndexOf("/");
   return node.loaded.some((file) =>
@@ -302,7 +309,7 @@ function planWinner(node: Understood, owner: string, handlers: readonly Handler[
     shared: (bareTable, others, stands) => lostDefault(bareTable, others, stands),
     leavesShared: needsBuiltin,
     isRoot: path === site.rootFile,
-    mustStay: namedByImport(node, path),
+    mustStay: namedByImport(node, path) || isLinked(seen, path),
   });
   const here = [...node.loaded, ...node.unread].filter((file) =>
     file.blocks.some((block) => block.owner === owner),

@@ -40,7 +40,7 @@ export interface Goal {
   readonly leavesShared: (bare: TomlTable, shared: string) => boolean;
   /** A file that others made gets no `version` of ours, unless it is the root. */
   readonly isRoot: boolean;
-  /** Somebody imports this very path: it must stay, if empty, as containerd does not start without it. */
+  /** Somebody imports this very path, or links to it: it must stay, if empty, as containerd does not start without it. */
   readonly mustStay: boolean;
 }
 

@@ -87,6 +87,7 @@ function stateOf(node: Understood): EngineState {
     loaded: node.loaded.map((file) => file.path),
     handlers: served(node, builtin),
     defaultHandler: node.defaultHandler ?? builtin ?? "(built in)",
+    defaultKey: "default_runtime",
     holdings: node.loaded.flatMap((file) =>
       file.blocks.map(
         (block): Holding => ({
@@ -168,7 +169,9 @@ function plan(node: Understood, owner: string, desired: readonly Handler[]): Fil
       );
     }
     const block = path === target ? keepIfSame(node, path, owner, body) : undefined;
-    const edit = editFor({ path, owner, tempDir }, block, read?.kind === "file" ? read.bytes : null);
+    const file = read?.kind === "file" ? read : undefined;
+    const place = { path, owner, tempDir, mustStay: file?.linked === true };
+    const edit = editFor(place, block, file?.bytes ?? null);
     return edit === undefined ? [] : [{ ...edit, labelFrom: node.loaded[0]?.path ?? node.site.rootFile }];
   });
 }

@@ -3,6 +3,7 @@ import { lineOf } from "../../toml/scan.ts";
 import type { HostFacts, Problem } from "../backend.ts";
 import { isTable, tableAt } from "../tables.ts";
 import { annotationSince } from "./annotations.ts";
+import { type Loaded, runtimesIn } from "./load.ts";
 import type { Understood } from "./understand.ts";
 
 /** Since which minor release of 1.x CRI-O reads a key (config-semantics.md 3.2); older ones ignore it silently. */
@@ -23,6 +24,7 @@ const keySince: Readonly<Record<string, number>> = {
 export function check(node: Understood, facts: HostFacts): Problem[] {
   return [
     ...folder(node),
+    ...shape(node),
     ...defaults(node),
     ...Object.keys(node.runtimes).flatMap((name) => handler(node, name, facts)),
   ];
@@ -38,8 +40,40 @@ function folder(node: Understood): Problem[] {
   }));
 }
 
+/** The keys on the way to what we write; CRI-O's parser looks at the types of all others too. */
+function shape(node: Understood): Problem[] {
+  // Where it expects a map, as in `runtimes`, it passes over anything else (BurntSushi/toml: unifyMap).
+  const tables = [["crio"], ["crio", "runtime"]];
+  return node.loaded.flatMap((file) => {
+    const valueAt = (key: readonly string[]) =>
+      (key.length === 1 ? file.table : tableAt(file.table, ...key.slice(0, -1)))?.[key.at(-1) ?? ""];
+    const isWrong = (key: readonly string[], right: (value: unknown) => boolean) => {
+      const value = valueAt(key);
+      return value !== undefined && !right(value);
+    };
+    const name = ["crio", "runtime", "default_runtime"];
+    const wrong = [
+      ...tables.filter((key) => isWrong(key, isTable)),
+      ...(isWrong(name, (value) => typeof value === "string") ? [name] : []),
+    ];
+    return wrong.map(
+      (key): Problem => ({
+        severity: "error",
+        rule: "type",
+        message: `CRI-O does not start with this file, as '${key.join(".")}' has a wrong type`,
+        ...placeIn(file, key),
+      }),
+    );
+  });
+}
+
+function placeIn(file: Loaded, key: readonly string[]): { path: string; line?: number } {
+  const line = lineOf(file.text, [...key]);
+  return { path: file.path, ...(line === undefined ? {} : { line }) };
+}
+
 function defaults(node: Understood): Problem[] {
-  const { defaultHandler, runtimes, version } = node;
+  const { defaultHandler, defaultFile, runtimes, version } = node;
   if (defaultHandler === undefined || isTable(runtimes[defaultHandler])) return [];
   const builtin = version?.minor === undefined ? ["crun", "runc"] : [builtinFor(version.minor)];
   if (builtin.includes(defaultHandler)) return [];
@@ -48,6 +82,7 @@ function defaults(node: Understood): Problem[] {
       severity: "error",
       rule: "default-handler-defined",
       message: `CRI-O does not start while its default runtime '${defaultHandler}' is not defined`,
+      ...(defaultFile === undefined ? {} : placeIn(defaultFile, ["crio", "runtime", "default_runtime"])),
       hint: `define handler '${defaultHandler}', or set default_runtime to one that is defined`,
     },
   ];
@@ -59,10 +94,7 @@ export function builtinFor(minor: number): string {
 }
 
 function handler(node: Understood, name: string, facts: HostFacts): Problem[] {
-  const file = node.loaded.findLast(
-    (candidate) => tableAt(candidate.table, "crio", "runtime", "runtimes", name) !== undefined,
-  );
-  const line = file === undefined ? undefined : lineOf(file.text, ["crio", "runtime", "runtimes", name]);
+  const file = node.loaded.findLast((candidate) => Object.hasOwn(runtimesIn(candidate.table) ?? {}, name));
   const ours =
     file?.blocks.some(
       (block) => block.body.includes(`runtimes.${name}]`) || block.body.includes(`runtimes."${name}"]`),
@@ -70,8 +102,7 @@ function handler(node: Understood, name: string, facts: HostFacts): Problem[] {
   const isDefault = name === node.defaultHandler;
   const place = {
     handler: name,
-    ...(file === undefined ? {} : { path: file.path }),
-    ...(line === undefined ? {} : { line }),
+    ...(file === undefined ? {} : placeIn(file, ["crio", "runtime", "runtimes", name])),
   };
   const warn = (rule: string, message: string, hint?: string): Problem => ({
     severity: "warning",
@@ -201,6 +232,8 @@ const flags = [
   "stream_websockets",
 ];
 const lists = ["allowed_annotations", "monitor_env"];
+/** Where it expects a map, it passes over what is no table. */
+const maps = ["platform_runtime_paths", "default_annotations"];
 
 /** The first key that CRI-O's parser would refuse; it ends CRI-O, whichever handler it is in. */
 function wrongType(table: TomlTable): string | undefined {
@@ -210,7 +243,10 @@ function wrongType(table: TomlTable): string | undefined {
     is(strings, (value) => typeof value === "string") ??
     is(flags, (value) => typeof value === "boolean") ??
     is(lists, (value) => Array.isArray(value) && value.every((entry) => typeof entry === "string")) ??
-    is(["platform_runtime_paths", "default_annotations"], isTable) ??
+    is(
+      maps,
+      (value) => !isTable(value) || Object.values(value).every((entry) => typeof entry === "string"),
+    ) ??
     is(["container_create_timeout"], (value) => typeof value === "bigint")
   );
 }

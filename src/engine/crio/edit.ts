@@ -10,6 +10,8 @@ export interface Place {
   readonly owner: string;
   /** CRI-O reads every file of its drop-in folder, whatever its name: nothing of ours may stand there. */
   readonly tempDir: string;
+  /** Somebody's link leads to it: it must stay, if empty, as CRI-O does not start on one that leads nowhere. */
+  readonly mustStay: boolean;
 }
 
 /** The edit that gives a drop-in exactly this block, proved; `undefined` when the bytes are right already. */
@@ -18,7 +20,7 @@ export function editFor(
   block: string | undefined,
   before: Uint8Array | null,
 ): FileEdit | undefined {
-  const { path, owner, tempDir } = place;
+  const { path, owner, tempDir, mustStay } = place;
   const text = (bytes: Uint8Array | null) => (bytes === null ? "" : decodeToml(bytes, path));
   const edit = (base: Uint8Array | null): Uint8Array | null => {
     const old = text(base);
@@ -27,7 +29,7 @@ export function editFor(
         ? removeBlock(old, owner, { path })
         : setBlock(old, { owner, body: block }, { path });
     prove(path, old, after);
-    return after === "" ? null : encodeToml(after);
+    return after === "" && !mustStay ? null : encodeToml(after);
   };
   const bare = (bytes: Uint8Array | null) =>
     bytes === null ? null : encodeToml(removeBlock(text(bytes), owner, { path, force: true }));

@@ -41,7 +41,7 @@ export function walk(site: Site, seen: Snapshot): Walk {
   const root = seen.files.get(site.rootFile);
   if (root === undefined) wantedFiles.push(site.rootFile);
   else if (root.kind === "file") loaded.push(loadFile(root));
-  else if (root.kind !== "absent") fatal.push({ path: site.rootFile, why: "it is no file that can be read" });
+  else if (root.kind !== "absent") fatal.push({ path: site.rootFile, why: reasonOf(root) });
 
   const enter = (folder: string) => {
     if (!seen.folders.has(folder)) {
@@ -58,16 +58,24 @@ export function walk(site: Site, seen: Snapshot): Walk {
         fatal.push({ path, why: "it is a symbolic link to a folder" });
       else if (read.kind === "absent" && read.dangling)
         fatal.push({ path, why: "it is a symbolic link that leads nowhere" });
-      else if (read.kind === "unreadable") fatal.push({ path, why: read.reason });
+      // CRI-O opens a named pipe too, and waits for ever.
+      else if (read.kind !== "absent") fatal.push({ path, why: reasonOf(read) });
     }
   };
   const folder = dropInFolder(site);
   const top = seen.files.get(folder);
   if (top === undefined) wantedFiles.push(folder);
+  // It walks to a single file as well.
+  else if (top.kind === "file") loaded.push(loadFile(top));
   else if (top.kind === "other" && top.linked)
     fatal.push({ path: folder, why: "the folder is a symbolic link" });
   else enter(folder);
   return { loaded, fatal, wantedFiles, wantedFolders };
+}
+
+function reasonOf(read: Exclude<Read, { kind: "file" | "absent" }>): string {
+  if (read.kind === "unreadable") return read.reason;
+  return read.what === "directory" ? "it is a folder" : "it is not a regular file";
 }
 
 function loadFile(read: Extract<Read, { kind: "file" }>): Loaded {

@@ -14,18 +14,23 @@ export interface Understood {
   readonly runtimes: TomlTable;
   /** `undefined` where no file says it, and the release decides. */
   readonly defaultHandler: string | undefined;
+  /** The file that says it. */
+  readonly defaultFile: Loaded | undefined;
 }
 
 export function understand(site: Site, seen: Snapshot): Understood {
   const { loaded, fatal } = walk(site, seen);
   const runtimes: TomlTable = Object.create(null);
   let defaultHandler: string | undefined;
+  let defaultFile: Loaded | undefined;
   for (const file of loaded) {
     Object.assign(runtimes, runtimesIn(file.table));
     const name = tableAt(file.table, "crio", "runtime")?.["default_runtime"];
-    if (typeof name === "string" && name !== "") defaultHandler = name;
+    if (typeof name !== "string" || name === "") continue;
+    defaultHandler = name;
+    defaultFile = file;
   }
-  return { site, seen, version: site.version, loaded, fatal, runtimes, defaultHandler };
+  return { site, seen, version: site.version, loaded, fatal, runtimes, defaultHandler, defaultFile };
 }
 
 /** The last file that defines a handler: the one that wins. */
