@@ -9,7 +9,7 @@ import { assertIntact, definedByOthers, definedByOwner, undefinedFor, writtenByN
 import { isTable, tableAt } from "../tables.ts";
 import { builtinFor, check } from "./check.ts";
 import { editFor } from "./edit.ts";
-import { dropInFolder, runtimesIn, walk } from "./load.ts";
+import { dropInFolder, namesIn, runtimesIn, walk } from "./load.ts";
 import { blockBody, fromTable, likeDefault } from "./table.ts";
 import { definer, type Understood, understand } from "./understand.ts";
 
@@ -116,15 +116,6 @@ function served(node: Understood, builtin: string | undefined): ServedHandler[] 
   if (builtin !== undefined && node.runtimes[builtin] === undefined)
     handlers.push({ name: builtin, path: undefined, owner: undefined, runtimeType: "oci" });
   return handlers.sort((a, b) => (a.name < b.name ? -1 : 1));
-}
-
-/** The handlers that a block defines; a hand-edited one may not even parse on its own. */
-function namesIn(body: string, path: string): string[] {
-  try {
-    return Object.keys(runtimesIn(parseToml(body, path)) ?? {});
-  } catch {
-    return [];
-  }
 }
 
 function handlersIn(node: Understood, owner: string): Handler[] {

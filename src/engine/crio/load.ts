@@ -88,6 +88,15 @@ export function runtimesIn(table: TomlTable): TomlTable | undefined {
   return tableAt(table, "crio", "runtime", "runtimes");
 }
 
+/** The handlers that a block defines; a hand-edited one may not even parse on its own. */
+export function namesIn(body: string, path: string): string[] {
+  try {
+    return Object.keys(runtimesIn(parseToml(body, path)) ?? {});
+  } catch {
+    return [];
+  }
+}
+
 /** CRI-O's parser matches keys in any case; nobody writes them so, and two spellings of one key would surprise. */
 function refuseOtherCase(table: TomlTable, text: string, path: string): void {
   let here: TomlTable | undefined = table;
