@@ -210,12 +210,14 @@ function snapshotter(
   const name = table.snapshotter;
   if (name === undefined || name === "" || isPlaceholder(name)) return [];
   if (node.version.major === 1 && node.version.minor !== undefined && node.version.minor < 7) {
+    const ofNode = tableAt(node.effective, "plugins", criV2, "containerd")?.["snapshotter"];
+    if (ofNode === name) return [];
     return [
       problem(
         strict,
         "snapshotter-per-handler",
         `containerd before 1.7 ignores a handler's own snapshotter: ${name}`,
-        "leave --snapshotter out, or upgrade containerd",
+        "upgrade containerd, or make it the snapshotter of all handlers; if --snapshotter asked for it, leave that out",
       ),
     ];
   }
