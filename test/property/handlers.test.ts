@@ -1,27 +1,16 @@
 import { describe, expect, test } from "bun:test";
 import fc from "fast-check";
+import { parseHandlerFile, resolveFile } from "../../src/cli/handler_file.ts";
 import type { Backend } from "../../src/engine/backend.ts";
 import { containerd } from "../../src/engine/containerd/backend.ts";
 import { crio } from "../../src/engine/crio/backend.ts";
+import { backends } from "../../src/engine/registry.ts";
 import { Handler } from "../../src/handler/model.ts";
 import { anyHandler, withDifferentNames } from "../support/any_handler.ts";
 import { MemoryNode } from "../support/memory.ts";
+import { handlerFileOf, written } from "../support/written.ts";
 
 const runs = 400;
-
-/** What an engine's file holds of a handler: nothing of other engines, and nothing that decides before it is written. */
-const written: Readonly<Record<string, (handler: Handler) => Handler>> = {
-  containerd({ preset: _, requires: __, crio: ___, containerd: part, ...own }) {
-    return part === undefined ? own : { ...own, containerd: { ...part, like_runc: false } };
-  },
-  crio({ name, privileged_without_host_devices, crio: part }) {
-    return {
-      name,
-      ...(privileged_without_host_devices === undefined ? {} : { privileged_without_host_devices }),
-      ...(part === undefined ? {} : { crio: { ...part, like_default: false } }),
-    };
-  },
-};
 
 const engines: readonly (readonly [version: string, backend: Backend, rootFile: string])[] = [
   ["1.7.24", containerd, "/etc/containerd/config.toml"],
@@ -33,6 +22,12 @@ const engines: readonly (readonly [version: string, backend: Backend, rootFile: 
 const byName = (handlers: readonly Handler[]) =>
   Object.fromEntries(handlers.map((handler) => [handler.name, handler]));
 
+function throughFile(handlers: readonly Handler[]): void {
+  const file = parseHandlerFile(new TextEncoder().encode(handlerFileOf(handlers)), "handlers.toml");
+  const resolved = resolveFile(file, { prefix: undefined, snapshotter: undefined, exists: () => false });
+  expect(byName(resolved.map(({ handler }) => handler))).toEqual(byName(handlers));
+}
+
 describe("any handler", () => {
   test("is one to the model", () => {
     fc.assert(
@@ -43,6 +38,21 @@ describe("any handler", () => {
     );
   });
 
+  test("is the same once it went through a handler file", () => {
+    fc.assert(fc.property(withDifferentNames(anyHandler, 4), throughFile), { numRuns: runs });
+  });
+
+  for (const { name } of backends) {
+    test(`is the same once what the files of ${name} hold of it went through a handler file`, () => {
+      fc.assert(
+        fc.property(withDifferentNames(anyHandler, 4), (handlers) =>
+          throughFile(handlers.map((handler) => written(name, handler))),
+        ),
+        { numRuns: runs },
+      );
+    });
+  }
+
   for (const [version, backend, rootFile] of engines) {
     test(`is read back from the files of ${backend.name} ${version} as it was written, and then left alone`, () => {
       fc.assert(
@@ -50,8 +60,7 @@ describe("any handler", () => {
           const node = new MemoryNode(version, {}, rootFile, backend);
           node.make(node.view().plan("a", handlers));
           const back = node.view().handlersOf("a");
-          const write = written[backend.name] ?? ((handler) => handler);
-          expect(byName(back)).toEqual(byName(handlers.map(write)));
+          expect(byName(back)).toEqual(byName(handlers.map((handler) => written(backend.name, handler))));
           expect(node.view().plan("a", back)).toEqual([]);
           node.make(node.view().plan("a", []));
           expect(node.tree()).toEqual({});
