@@ -9,7 +9,7 @@ import { assertIntact, definedByOthers, definedByOwner, undefinedFor, writtenByN
 import { isTable, tableAt } from "../tables.ts";
 import { builtinFor, check } from "./check.ts";
 import { editFor } from "./edit.ts";
-import { dropInFolder, namesIn, runtimesIn, walk } from "./load.ts";
+import { dropInFolder, runtimesIn, walk } from "./load.ts";
 import { blockBody, fromTable, likeDefault } from "./table.ts";
 import { definer, type Understood, understand } from "./understand.ts";
 
@@ -93,7 +93,7 @@ function stateOf(node: Understood): EngineState {
           owner: block.owner,
           path: file.path,
           line: block.line,
-          handlers: namesIn(block.body, file.path),
+          handlers: [...block.names],
           intact: block.intact,
           loaded: true,
         }),
@@ -109,7 +109,7 @@ function served(node: Understood, builtin: string | undefined): ServedHandler[] 
     return {
       name,
       path: file?.path,
-      owner: file?.blocks.find((block) => namesIn(block.body, file.path).includes(name))?.owner,
+      owner: file?.blocks.find((block) => block.names.has(name))?.owner,
       runtimeType: typeof type === "string" && type !== "" ? type : "oci",
     };
   });
@@ -171,9 +171,7 @@ function assertDefinable(node: Understood, owner: string, handler: Handler): voi
     if (isTable(runtimesIn(file.bareTable)?.[name])) {
       throw definedByOthers(name, file.path, lineOf(file.text, ["crio", "runtime", "runtimes", name]));
     }
-    const taken = file.blocks.find(
-      (block) => block.owner !== owner && namesIn(block.body, file.path).includes(name),
-    );
+    const taken = file.blocks.find((block) => block.owner !== owner && block.names.has(name));
     if (taken !== undefined) throw definedByOwner(name, taken, file.path);
   }
 }

@@ -3,7 +3,7 @@ import { lineOf } from "../../toml/scan.ts";
 import type { HostFacts, Problem } from "../backend.ts";
 import { isTable, tableAt } from "../tables.ts";
 import { annotationSince } from "./annotations.ts";
-import { type Loaded, namesIn } from "./load.ts";
+import type { Loaded } from "./load.ts";
 import { monitorProblems } from "./monitor.ts";
 import { definer, type Understood } from "./understand.ts";
 
@@ -23,12 +23,9 @@ const keySince: Readonly<Record<string, number>> = {
 
 /** CRI-O's own rules (pkg/config, RuntimeHandler.Validate): what stops it, and what makes it ignore a handler. */
 export function check(node: Understood, facts: HostFacts): Problem[] {
-  const own = new Map(
-    node.loaded.map((file) => [file, new Set(file.blocks.flatMap(({ body }) => namesIn(body, file.path)))]),
-  );
   const placed = Object.keys(node.runtimes).map((name): Placed => {
     const file = definer(node, name);
-    return { name, file, ours: file !== undefined && own.get(file)?.has(name) === true };
+    return { name, file, ours: file?.blocks.some((block) => block.names.has(name)) ?? false };
   });
   const theirMonitors = new Set(
     placed.filter(({ ours }) => !ours).map(({ name }) => tableAt(node.runtimes, name)?.["monitor_path"]),
