@@ -103,7 +103,7 @@ function resolveEntry(name: string, entry: Entry, locate: Locate, facts: Resolve
   const { preset, prefix: _, ...own } = entry;
   const spelledOut = preset === undefined && saysHowToRun(name, entry);
   const known = () =>
-    presetFor(preset ?? name, locate(["handlers", name, ...(preset === undefined ? [] : ["preset"])]));
+    presetFor(preset ?? name, () => locate(["handlers", name, ...(preset === undefined ? [] : ["preset"])]));
   const basis = spelledOut ? undefined : basisOf(known(), name, facts);
   return ask(name, basis, withSnapshotter(own, facts), locate);
 }
@@ -132,12 +132,12 @@ function withSnapshotter<Own extends object>(own: Own, { snapshotter }: ResolveF
   return snapshotter === undefined ? own : { ...own, snapshotter };
 }
 
-/** @param facts where the name was written */
-export function presetFor(name: string, facts: ErrorFacts = {}): Preset {
+/** @param where the name was written */
+export function presetFor(name: string, where: () => ErrorFacts = () => ({})): Preset {
   const preset = findPreset(name);
   if (preset !== undefined) return preset;
   throw new ShimctlError("usage", `Cannot find a preset named '${shown(name)}'`, {
-    ...facts,
+    ...where(),
     hint: `${nearest(
       name,
       presets.map((known) => known.name),
