@@ -46,7 +46,7 @@ export function parseHandlerFile(bytes: Uint8Array, path: string): ReadFile {
     const rule = issue?.code === "invalid_key" ? issue.issues[0]?.message : undefined;
     throw new ShimctlError(
       "usage",
-      `Cannot use '${shown(name)}' as a handler's name, which ${rule ?? "is invalid"}`,
+      `Cannot use '${shown(name)}' as ${at.length > 2 ? "an option's" : "a handler's"} name, which ${rule ?? "is invalid"}`,
       locate(at),
     );
   }

@@ -90,6 +90,11 @@ const refused: readonly (readonly [text: string, message: string, place: string]
     "'handlers.crun.containerd.options.SystemdCgroup', which has a value of a wrong kind",
     "handlers.toml:3:1",
   ],
+  [
+    "format = 1\n[handlers.crun.containerd.options]\n'a\"b' = 1\n",
+    "Cannot use 'a\"b' as an option's name, which must hold no double quote",
+    "handlers.toml:3:1",
+  ],
   ["format = 1\nowner = 'shared'\n[handlers.crun]\n", "and not 'shared': shared", "handlers.toml:2:1"],
 ];
 
