@@ -46,7 +46,7 @@ export function parseHandlerFile(bytes: Uint8Array, path: string): ReadFile {
     const rule = issue?.code === "invalid_key" ? issue.issues[0]?.message : undefined;
     throw new ShimctlError(
       "usage",
-      `Cannot use '${shown(name)}' as a handler's name, which ${rule ?? "is invalid"}`,
+      `Cannot use '${shown(name)}' as ${at.length > 2 ? "an option's" : "a handler's"} name, which ${rule ?? "is invalid"}`,
       locate(at),
     );
   }
@@ -101,14 +101,21 @@ export function resolveFile({ content, locate }: ReadFile, facts: ResolveFacts):
 
 function resolveEntry(name: string, entry: Entry, locate: Locate, facts: ResolveFacts): Asked {
   const { preset, prefix: _, ...own } = entry;
-  // A name alone is the preset of that name; an entry that says how to run is spelled out.
-  const spelledOut =
-    preset === undefined &&
-    (entry.containerd?.runtime_type !== undefined || entry.crio?.runtime_path !== undefined);
+  const spelledOut = preset === undefined && saysHowToRun(name, entry);
   const known = () =>
-    presetFor(preset ?? name, locate(["handlers", name, ...(preset === undefined ? [] : ["preset"])]));
+    presetFor(preset ?? name, () => locate(["handlers", name, ...(preset === undefined ? [] : ["preset"])]));
   const basis = spelledOut ? undefined : basisOf(known(), name, facts);
   return ask(name, basis, withSnapshotter(own, facts), locate);
+}
+
+/**
+ * A name alone is the preset of that name; an entry that says how to run is spelled out. CRI-O can run a handler
+ * without its path, so where no preset has the name, a type or a default to inherit from says enough.
+ */
+function saysHowToRun(name: string, { containerd, crio }: Entry): boolean {
+  if (containerd?.runtime_type !== undefined || crio?.runtime_path !== undefined) return true;
+  const saysEnough = crio?.runtime_type !== undefined || crio?.inherit_default_runtime === true;
+  return saysEnough && findPreset(name) === undefined;
 }
 
 function basisOf(preset: Preset, name: string, facts: ResolveFacts): Basis {
@@ -125,12 +132,12 @@ function withSnapshotter<Own extends object>(own: Own, { snapshotter }: ResolveF
   return snapshotter === undefined ? own : { ...own, snapshotter };
 }
 
-/** @param facts where the name was written */
-export function presetFor(name: string, facts: ErrorFacts = {}): Preset {
+/** @param where the name was written */
+export function presetFor(name: string, where: () => ErrorFacts = () => ({})): Preset {
   const preset = findPreset(name);
   if (preset !== undefined) return preset;
   throw new ShimctlError("usage", `Cannot find a preset named '${shown(name)}'`, {
-    ...facts,
+    ...where(),
     hint: `${nearest(
       name,
       presets.map((known) => known.name),

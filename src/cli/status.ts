@@ -8,6 +8,7 @@ import { unfinished } from "../transaction/journal.ts";
 import { unexplainedTemps } from "../transaction/leftovers.ts";
 import { ownersOf, rootOf } from "../transaction/record.ts";
 import { openState } from "../transaction/state.ts";
+import { definitionsOf } from "./definitions.ts";
 import type { Io } from "./io.ts";
 import { type LiveView, runningWords, viewLive } from "./live_view.ts";
 import { explained, liveOptions, openNode, refuseDenied } from "./node.ts";
@@ -84,7 +85,7 @@ export async function status(io: Io, parsed: Parsed): Promise<number> {
         pending: root.pending ?? null,
         held: Object.fromEntries(held),
         restarts,
-        owners: holdings,
+        owners: holdings.map((holding) => ({ ...holding, definitions: definitionsOf(view, holding) })),
         drift,
         unfinished: open,
         problems: problems.map(problemEntry),

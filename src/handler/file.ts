@@ -1,12 +1,21 @@
 import * as z from "zod/mini";
-import { ContainerdPart, CrioPart, Handler, HandlerName, HostPath, OptionValue, OwnerName } from "./model.ts";
+import {
+  ContainerdPart,
+  CrioPart,
+  Handler,
+  HandlerName,
+  HostPath,
+  OptionName,
+  OptionValue,
+  OwnerName,
+} from "./model.ts";
 
 /** The number of the handler file's format; it grows when a key changes its meaning. */
 export const handlerFileFormat = 1;
 
 // In an override nothing is filled in: what it leaves out is the preset's.
 const ContainerdOverride = z.extend(z.partial(z.omit(ContainerdPart, { options: true, like_runc: true })), {
-  options: z.optional(z.record(z.string(), OptionValue)),
+  options: z.optional(z.record(OptionName, OptionValue)),
   like_runc: z.optional(z.boolean()),
 });
 const CrioOverride = z.extend(z.partial(z.omit(CrioPart, { runtime_type: true, like_default: true })), {

@@ -25,6 +25,14 @@ export const OwnerName = z
 /** As the node names it, not as it is seen through `--root`. */
 export const HostPath = z.string().check(z.regex(/^\/[^\0\n]*$/, "must be an absolute path"));
 
+/**
+ * containerd 1.x does not start on a key with a double quote in it, however it is quoted, or takes it for several
+ * (go-toml v1.9.5, keysparsing.go: "escape sequences are not supported").
+ */
+export const OptionName = z
+  .string()
+  .check(z.regex(/^[^"]*$/, "must hold no double quote, which containerd 1.x cannot read in a key"));
+
 /** Values that a runtime's options table may hold; every engine version reads these as TOML 1.0. */
 export const OptionValue = z.union([z.string(), z.boolean(), z.int(), z.array(z.string())]);
 
@@ -40,7 +48,7 @@ export const ContainerdPart = z.strictObject({
       ),
     ),
   runtime_path: z.optional(HostPath),
-  options: z._default(z.record(z.string(), OptionValue), {}),
+  options: z._default(z.record(OptionName, OptionValue), {}),
   /** Take over what runc's handler on this node has set (SystemdCgroup, base_runtime_spec …). */
   like_runc: z._default(z.boolean(), false),
 });

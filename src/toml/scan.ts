@@ -1,4 +1,6 @@
 import { parse } from "smol-toml";
+import { findPath } from "./find.ts";
+import { remember } from "./memo.ts";
 
 /** Half-open range of UTF-16 offsets. */
 export interface Span {
@@ -128,9 +130,11 @@ export function scan(text: string): Scan {
   return { text, items, comments: cursor.comments, newer: cursor.newer, lineStarts: findLineStarts(text) };
 }
 
+const scanOnce = remember(scan);
+
 /** The scan of `source`, which may be one already. */
 export function asScan(source: string | Scan): Scan {
-  return typeof source === "string" ? scan(source) : source;
+  return typeof source === "string" ? scanOnce(source) : source;
 }
 
 /** The full dotted path of a key/value, from the root of the document. */
@@ -183,23 +187,6 @@ export function decodeString(raw: string): string {
   const value = parse(`k = ${raw}`)["k"];
   if (typeof value !== "string") throw new ScanError("not a string", 0);
   return value;
-}
-
-function findPath(items: readonly Item[], keyPath: readonly string[]): Item | undefined {
-  let below: Item | undefined;
-  let around: Item | undefined;
-  for (const item of items) {
-    const path = item.kind === "key-value" ? pathOf(item) : item.path;
-    const shorter = Math.min(path.length, keyPath.length);
-    if (path.slice(0, shorter).some((part, at) => part !== keyPath[at])) continue;
-    if (path.length === keyPath.length) return item;
-    if (path.length > keyPath.length) below ??= item;
-    else if (item.kind === "key-value") {
-      const entries = item.value.kind === "inline-table" ? item.value.entries : [];
-      around ??= findPath(entries, keyPath) ?? item;
-    }
-  }
-  return below ?? around;
 }
 
 interface Cursor {

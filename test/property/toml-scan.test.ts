@@ -1,7 +1,9 @@
 import { afterAll, expect, test } from "bun:test";
 import fc from "fast-check";
 import { type AST, parseTOML } from "toml-eslint-parser";
-import { type Item, type KeyValue, scan, type Value } from "../../src/toml/scan.ts";
+import { findPath } from "../../src/toml/find.ts";
+import { renderPath } from "../../src/toml/render.ts";
+import { type Item, type KeyValue, pathOf, scan, type Value } from "../../src/toml/scan.ts";
 import { generate } from "../fixtures/toml/documents.ts";
 
 const counts = { compared: 0, spans: 0, excluded: 0 };
@@ -24,6 +26,43 @@ for (const profile of ["realistic", "hostile"] as const) {
       { numRuns: 1500, endOnFailure: true },
     );
   }, 60_000);
+}
+
+test("a path is found where reading the whole text from its beginning finds it", () => {
+  const name = fc.constantFrom("a", "b", "1", "", "a.b");
+  const value = fc.constantFrom("1", "{}", "{ b = 1 }", '{ a.b = 1, "" = { b = 2 } }', "[{ a = 1 }]");
+  const key = fc.array(name, { minLength: 1, maxLength: 3 });
+  const line = fc.oneof(
+    key.map((path) => `[${renderPath(path)}]`),
+    key.map((path) => `[[${renderPath(path)}]]`),
+    fc.tuple(key, value).map(([path, inner]) => `${renderPath(path)} = ${inner}`),
+  );
+  const document = fc.array(line, { maxLength: 8 }).map((lines) => lines.join("\n"));
+  fc.assert(
+    fc.property(document, fc.array(name, { maxLength: 4 }), (text, path) => {
+      const { items } = scan(text);
+      expect(findPath(items, path)).toBe(searched(items, path));
+    }),
+    { numRuns: 5000 },
+  );
+});
+
+/** What a path is found to be by looking at every item. */
+function searched(items: readonly Item[], keyPath: readonly string[]): Item | undefined {
+  let below: Item | undefined;
+  let around: Item | undefined;
+  for (const item of items) {
+    const path = item.kind === "key-value" ? pathOf(item) : item.path;
+    const shorter = Math.min(path.length, keyPath.length);
+    if (path.slice(0, shorter).some((part, at) => part !== keyPath[at])) continue;
+    if (path.length === keyPath.length) return item;
+    if (path.length > keyPath.length) below ??= item;
+    else if (item.kind === "key-value") {
+      const entries = item.value.kind === "inline-table" ? item.value.entries : [];
+      around ??= searched(entries, keyPath) ?? item;
+    }
+  }
+  return below ?? around;
 }
 
 /** toml-eslint-parser 1.0.3 ends a number, boolean or date one character early at the end of a file. */

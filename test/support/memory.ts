@@ -1,4 +1,4 @@
-import type { EngineView, FileEdit, Site } from "../../src/engine/backend.ts";
+import type { Backend, EngineView, FileEdit, Site } from "../../src/engine/backend.ts";
 import { containerd } from "../../src/engine/containerd/backend.ts";
 import type { Handler } from "../../src/handler/model.ts";
 import { presets } from "../../src/handler/presets/registry.ts";
@@ -11,12 +11,15 @@ import { readEngine } from "../../src/transaction/gather.ts";
 export class MemoryNode {
   readonly files = new Map<string, Uint8Array>();
   readonly site: Site;
+  readonly backend: Backend;
 
   constructor(
     version: string | undefined,
     files: Readonly<Record<string, string | Uint8Array>>,
     rootFile = "/etc/containerd/config.toml",
+    backend: Backend = containerd,
   ) {
+    this.backend = backend;
     for (const [path, content] of Object.entries(files)) this.write(path, content);
     this.site = {
       layout: "vanilla",
@@ -70,7 +73,7 @@ export class MemoryNode {
   }
 
   view(): EngineView {
-    return readEngine(this.host, containerd, this.site).view;
+    return readEngine(this.host, this.backend, this.site).view;
   }
 
   /** Makes edits, one after the other, as the transaction would. */

@@ -376,6 +376,19 @@ describe("handlers", () => {
     expect(errors(node)).toEqual(["snapshotter-known"]);
   });
 
+  test("a handler's own snapshotter is an error on 1.6, unless the whole node has that one", () => {
+    const cri = 'version = 2\n[plugins."io.containerd.grpc.v1.cri".containerd]\n';
+    for (const [config, expected] of [
+      ["", ["snapshotter-per-handler"]],
+      [`${cri}snapshotter = "overlayfs"\n`, ["snapshotter-per-handler"]],
+      [`${cri}snapshotter = "devmapper"\n`, []],
+    ] as const) {
+      const node = new MemoryNode("1.6.20", { [root]: config });
+      node.install("a", ["kata-fc"]);
+      expect([config, errors(node)]).toEqual([config, [...expected]]);
+    }
+  });
+
   test("a placeholder that a template fills in is not judged", () => {
     const node = new MemoryNode("1.7.24", {
       [root]: `version = 2\n[plugins."io.containerd.grpc.v1.cri".containerd]\ndefault_runtime_name = "\${RUNTIME}"\n[${v2}.runc]\nruntime_type = "io.containerd.runc.v2"\n`,

@@ -3,7 +3,7 @@ import { readdirSync, readFileSync } from "node:fs";
 import { Ajv2020 } from "ajv/dist/2020.js";
 import { parse } from "smol-toml";
 import { handlerFileSchema, renderedSchema, schemaPath } from "../../build/schema.ts";
-import { parseHandlerFile } from "../../src/cli/handler_file.ts";
+import { parseHandlerFile, resolveFile } from "../../src/cli/handler_file.ts";
 import { asShimctlError, errorText } from "../../src/cli/output.ts";
 
 const project = `${import.meta.dirname}/../..`;
@@ -90,6 +90,11 @@ const refused: readonly (readonly [text: string, message: string, place: string]
     "'handlers.crun.containerd.options.SystemdCgroup', which has a value of a wrong kind",
     "handlers.toml:3:1",
   ],
+  [
+    "format = 1\n[handlers.crun.containerd.options]\n'a\"b' = 1\n",
+    "Cannot use 'a\"b' as an option's name, which must hold no double quote",
+    "handlers.toml:3:1",
+  ],
   ["format = 1\nowner = 'shared'\n[handlers.crun]\n", "and not 'shared': shared", "handlers.toml:2:1"],
 ];
 
@@ -111,4 +116,13 @@ describe("a handler file that is refused", () => {
     expect(said).toContain("next: did you mean 'runtime_type'? known here: ");
     expect(said).not.toContain("like_runc");
   });
+});
+
+test("where something stands in a handler file is looked for only when there is something to say of it", () => {
+  const file = parseHandlerFile(new TextEncoder().encode("format = 1\n[handlers.crun]\n"), "handlers.toml");
+  const locate = () => {
+    throw new Error("it was looked for");
+  };
+  const facts = { prefix: undefined, snapshotter: undefined, exists: () => true };
+  expect(resolveFile({ ...file, locate }, facts).map(({ handler }) => handler.name)).toEqual(["crun"]);
 });

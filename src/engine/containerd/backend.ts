@@ -1,6 +1,6 @@
 import { ShimctlError } from "../../error.ts";
 import type { Handler } from "../../handler/model.ts";
-import { type Block, findBlocks } from "../../toml/edit.ts";
+import { findBlocks } from "../../toml/edit.ts";
 import { parseToml, type TomlTable } from "../../toml/parse.ts";
 import { deepEqual } from "../../toml/prove.ts";
 import type {
@@ -19,11 +19,11 @@ import { builtinBody, saysBuiltIn } from "./builtin.ts";
 import { check } from "./check.ts";
 import { globMatcher, hasMeta } from "./glob.ts";
 import { assertExtensible, editFor, type Goal } from "./goal.ts";
-import { bodyTable, handlerLine, type Loaded, sharedOwner, textOf, walk } from "./load.ts";
+import { handlerLine, type Loaded, type OwnedBlock, sharedOwner, textOf, walk } from "./load.ts";
 import { needs } from "./needs.ts";
 import { builtinHandler, criV2, criV3, mergesTables, runtimesAt } from "./schema.ts";
 import { stage } from "./stage.ts";
-import { blockBody, fromTable, likeRunc, namesIn } from "./table.ts";
+import { blockBody, fromTable, likeRunc } from "./table.ts";
 import {
   defaultHandler,
   dropInFolder,
@@ -84,7 +84,7 @@ function stateOf(node: Understood): EngineState {
         owner: block.owner,
         path: file.path,
         line: block.line,
-        handlers: namesIn(bodyTable(block.body, file.path), ids),
+        handlers: [...block.names],
         intact: block.intact,
         loaded: isServed(node, file, block),
       })),
@@ -111,10 +111,7 @@ function served(node: Understood): ServedHandler[] {
     return {
       name,
       path: file?.path,
-      owner: file?.blocks.find(
-        (block) =>
-          block.owner !== sharedOwner && namesIn(bodyTable(block.body, file.path), ids).includes(name),
-      )?.owner,
+      owner: file?.blocks.find((block) => block.owner !== sharedOwner && block.names.has(name))?.owner,
       runtimeType:
         typeof type === "string"
           ? type
@@ -134,12 +131,10 @@ function served(node: Understood): ServedHandler[] {
 }
 
 /** Whether the engine takes handlers from this block: its file is loaded, and not masked, and under the id that counts. */
-function isServed(node: Understood, file: Loaded, block: Block): boolean {
+function isServed(node: Understood, file: Loaded, block: OwnedBlock): boolean {
   if (!node.loaded.includes(file) || (!mergesTables(node.version) && file !== node.winner)) return false;
   const effective = runtimesAt(node.effective, node.id);
-  return namesIn(bodyTable(block.body, file.path), ids).every(
-    (name) => tableAt(effective, name) !== undefined,
-  );
+  return [...block.names].every((name) => tableAt(effective, name) !== undefined);
 }
 
 /** The last file that defines a handler: the one that wins. */
@@ -193,10 +188,7 @@ function assertFree(node: Understood, owner: string, name: string): void {
   }
   for (const file of [...node.loaded, ...node.unread]) {
     const taken = file.blocks.find(
-      (block) =>
-        block.owner !== owner &&
-        block.owner !== sharedOwner &&
-        namesIn(bodyTable(block.body, file.path), ids).includes(name),
+      (block) => block.owner !== owner && block.owner !== sharedOwner && block.names.has(name),
     );
     if (taken !== undefined) throw definedByOwner(name, taken, file.path);
   }

@@ -2,10 +2,9 @@ import { runcType } from "../../handler/resolve.ts";
 import { lineOf } from "../../toml/scan.ts";
 import type { HostFacts, Problem } from "../backend.ts";
 import { tableAt } from "../tables.ts";
-import { bodyTable, handlerLine, sharedOwner } from "./load.ts";
+import { handlerLine, sharedOwner } from "./load.ts";
 import { builtinSnapshotters, ioTypes, isPlaceholder, RuntimeTable } from "./rules.ts";
 import { builtinHandler, criImages, criV2, criV3, mergesTables, runtimesAt } from "./schema.ts";
-import { namesIn } from "./table.ts";
 import { defaultHandler, type Understood } from "./understand.ts";
 
 /** containerd's own rules on the merged configuration: what would stop the daemon, its CRI plugin, or a pod. */
@@ -85,12 +84,7 @@ function handlers(node: Understood, facts: HostFacts): Problem[] {
       (candidate) => tableAt(runtimesAt(candidate.merged, node.id), name) !== undefined,
     );
     const line = file === undefined ? undefined : handlerLine(file, name);
-    const ours =
-      file?.blocks.some(
-        (block) =>
-          block.owner !== sharedOwner &&
-          namesIn(bodyTable(block.body, file.path), [criV2, criV3]).includes(name),
-      ) ?? false;
+    const ours = file?.blocks.some((block) => block.owner !== sharedOwner && block.names.has(name)) ?? false;
     const problem = (
       severity: Problem["severity"],
       rule: string,
@@ -210,12 +204,14 @@ function snapshotter(
   const name = table.snapshotter;
   if (name === undefined || name === "" || isPlaceholder(name)) return [];
   if (node.version.major === 1 && node.version.minor !== undefined && node.version.minor < 7) {
+    const ofNode = tableAt(node.effective, "plugins", criV2, "containerd")?.["snapshotter"];
+    if (ofNode === name) return [];
     return [
       problem(
         strict,
         "snapshotter-per-handler",
         `containerd before 1.7 ignores a handler's own snapshotter: ${name}`,
-        "leave --snapshotter out, or upgrade containerd",
+        "upgrade containerd, or make it the snapshotter of all handlers; if --snapshotter asked for it, leave that out",
       ),
     ];
   }

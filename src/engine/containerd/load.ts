@@ -15,7 +15,12 @@ import { lineOf } from "../../toml/scan.ts";
 import type { EngineVersion, Snapshot } from "../backend.ts";
 import { tableAt } from "../tables.ts";
 import { filesOf, type Import, resolveImport } from "./imports.ts";
-import { criV2, criV3, migratesEachFile } from "./schema.ts";
+import { criV2, criV3, migratesEachFile, runtimesAt } from "./schema.ts";
+
+/** A block with the names of the handlers that it defines, under either plugin id. */
+export interface OwnedBlock extends Block {
+  readonly names: ReadonlySet<string>;
+}
 
 /** One file of the configuration, as a whole and without anything of ours. */
 export interface Loaded {
@@ -23,7 +28,7 @@ export interface Loaded {
   readonly read: Read;
   readonly text: string;
   readonly table: TomlTable;
-  readonly blocks: readonly Block[];
+  readonly blocks: readonly OwnedBlock[];
   /** What belongs to others. */
   readonly bareText: string;
   readonly bareTable: TomlTable;
@@ -49,7 +54,10 @@ export function textOf(read: Read | undefined): string | undefined {
  */
 export function loadFile(path: string, read: Read, version: EngineVersion, ourImport: string): Loaded {
   const text = textOf(read) ?? "";
-  const blocks = findBlocks(text, path);
+  const blocks = findBlocks(text, path).map((block) => ({
+    ...block,
+    names: new Set(namesIn(block.body, path)),
+  }));
   const bareText = bare(text, path, ourImport);
   const single = withoutDoubled(text, path);
   const table = parseToml(single, path);
@@ -128,12 +136,13 @@ export function withoutDoubled(text: string, path: string): string {
   }
 }
 
-/** A hand-edited block may not even parse on its own; then it says nothing. */
-export function bodyTable(body: string, path: string): TomlTable {
+/** The handlers that a block defines. A hand-edited one may not even parse on its own; then it says nothing. */
+function namesIn(body: string, path: string): string[] {
   try {
-    return parseToml(body, path);
+    const table = parseToml(body, path);
+    return [criV2, criV3].flatMap((id) => Object.keys(runtimesAt(table, id) ?? {}));
   } catch {
-    return Object.create(null);
+    return [];
   }
 }
 

@@ -3,7 +3,7 @@ import { Handler as HandlerModel } from "../../handler/model.ts";
 import type { TomlTable } from "../../toml/parse.ts";
 import { type RenderValue, renderTable } from "../../toml/render.ts";
 import { isTable, tableAt } from "../tables.ts";
-import { criImages, criV2, runtimesAt } from "./schema.ts";
+import { criImages, criV2 } from "./schema.ts";
 
 /** runc's options that every runc-like handler of a node shares; BinaryName and Root are its own. */
 const sharedOptions = [
@@ -108,9 +108,4 @@ export function blockBody(handlers: readonly Handler[], id: string): string {
     ];
   });
   return parts.join("\n");
-}
-
-/** The handlers that a parsed block defines, under either plugin id. */
-export function namesIn(table: TomlTable, ids: readonly string[]): string[] {
-  return ids.flatMap((id) => Object.keys(runtimesAt(table, id) ?? {}));
 }

@@ -94,7 +94,7 @@ function stateOf(node: Understood): EngineState {
           owner: block.owner,
           path: file.path,
           line: block.line,
-          handlers: namesIn(block.body, file.path),
+          handlers: [...block.names],
           intact: block.intact,
           loaded: true,
         }),
@@ -110,22 +110,13 @@ function served(node: Understood, builtin: string | undefined): ServedHandler[] 
     return {
       name,
       path: file?.path,
-      owner: file?.blocks.find((block) => namesIn(block.body, file.path).includes(name))?.owner,
+      owner: file?.blocks.find((block) => block.names.has(name))?.owner,
       runtimeType: typeof type === "string" && type !== "" ? type : "oci",
     };
   });
   if (builtin !== undefined && node.runtimes[builtin] === undefined)
     handlers.push({ name: builtin, path: undefined, owner: undefined, runtimeType: "oci" });
   return handlers.sort((a, b) => (a.name < b.name ? -1 : 1));
-}
-
-/** The handlers that a block defines; a hand-edited one may not even parse on its own. */
-function namesIn(body: string, path: string): string[] {
-  try {
-    return Object.keys(runtimesIn(parseToml(body, path)) ?? {});
-  } catch {
-    return [];
-  }
 }
 
 function handlersIn(node: Understood, owner: string): Handler[] {
@@ -183,9 +174,7 @@ function assertDefinable(node: Understood, owner: string, handler: Handler): voi
     if (isTable(runtimesIn(file.bareTable)?.[name])) {
       throw definedByOthers(name, file.path, lineOf(file.text, ["crio", "runtime", "runtimes", name]));
     }
-    const taken = file.blocks.find(
-      (block) => block.owner !== owner && namesIn(block.body, file.path).includes(name),
-    );
+    const taken = file.blocks.find((block) => block.owner !== owner && block.names.has(name));
     if (taken !== undefined) throw definedByOwner(name, taken, file.path);
   }
 }

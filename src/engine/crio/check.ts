@@ -4,6 +4,7 @@ import type { HostFacts, Problem } from "../backend.ts";
 import { isTable, tableAt } from "../tables.ts";
 import { annotationSince } from "./annotations.ts";
 import { type Loaded, runtimesIn } from "./load.ts";
+import { monitorProblems } from "./monitor.ts";
 import type { Understood } from "./understand.ts";
 
 /** Since which minor release of 1.x CRI-O reads a key (config-semantics.md 3.2); older ones ignore it silently. */
@@ -22,11 +23,19 @@ const keySince: Readonly<Record<string, number>> = {
 
 /** CRI-O's own rules (pkg/config, RuntimeHandler.Validate): what stops it, and what makes it ignore a handler. */
 export function check(node: Understood, facts: HostFacts): Problem[] {
+  const placed = Object.keys(node.runtimes).map((name): Placed => {
+    // The last that says anything of it, a table or not.
+    const file = node.loaded.findLast((each) => Object.hasOwn(runtimesIn(each.table) ?? {}, name));
+    return { name, file, ours: file?.blocks.some((block) => block.names.has(name)) ?? false };
+  });
+  const theirMonitors = new Set(
+    placed.filter(({ ours }) => !ours).map(({ name }) => tableAt(node.runtimes, name)?.["monitor_path"]),
+  );
   return [
     ...folder(node),
     ...shape(node),
     ...defaults(node),
-    ...Object.keys(node.runtimes).flatMap((name) => handler(node, name, facts)),
+    ...placed.flatMap((one) => handler(node, one, theirMonitors, facts)),
   ];
 }
 
@@ -93,12 +102,19 @@ export function builtinFor(minor: number): string {
   return minor >= 31 ? "crun" : "runc";
 }
 
-function handler(node: Understood, name: string, facts: HostFacts): Problem[] {
-  const file = node.loaded.findLast((candidate) => Object.hasOwn(runtimesIn(candidate.table) ?? {}, name));
-  const ours =
-    file?.blocks.some(
-      (block) => block.body.includes(`runtimes.${name}]`) || block.body.includes(`runtimes."${name}"]`),
-    ) ?? false;
+/** A handler with the file that wins for it. */
+interface Placed {
+  readonly name: string;
+  readonly file: Loaded | undefined;
+  readonly ours: boolean;
+}
+
+function handler(
+  node: Understood,
+  { name, file, ours }: Placed,
+  theirMonitors: ReadonlySet<unknown>,
+  facts: HostFacts,
+): Problem[] {
   const isDefault = name === node.defaultHandler;
   const place = {
     handler: name,
@@ -184,6 +200,12 @@ function handler(node: Understood, name: string, facts: HostFacts): Problem[] {
         ),
       );
     }
+  }
+  for (const { rule, why, hint } of monitorProblems(node, table, facts)) {
+    const problem = warn(rule, `CRI-O does not start, as handler '${name}' ${why}`, hint);
+    // Where the administrator's own handler has the same monitor, ours changes nothing.
+    const isOurs = rule === "monitor-cgroup" || (ours && !theirMonitors.has(table["monitor_path"]));
+    found.push(isOurs ? { ...problem, severity: "error" } : problem);
   }
   if (table["no_sync_log"] === true && type !== "" && type !== "oci")
     found.push(invalid("no-sync-log", "has no_sync_log, which only type oci may have"));

@@ -7,13 +7,18 @@ import { lineOf } from "../../toml/scan.ts";
 import type { Site, Snapshot } from "../backend.ts";
 import { isTable, tableAt } from "../tables.ts";
 
+/** A block with the names of the handlers that it defines. */
+export interface OwnedBlock extends Block {
+  readonly names: ReadonlySet<string>;
+}
+
 /** One file of the configuration, as a whole and without anything of ours. */
 export interface Loaded {
   readonly path: string;
   readonly text: string;
   readonly table: TomlTable;
   readonly bareTable: TomlTable;
-  readonly blocks: readonly Block[];
+  readonly blocks: readonly OwnedBlock[];
 }
 
 export function dropInFolder(site: Site): string {
@@ -82,7 +87,10 @@ function loadFile(read: Extract<Read, { kind: "file" }>): Loaded {
   // CRI-O's parser passes over a byte order mark; only files of ours are ever edited, and those have none.
   const hasMark = read.bytes[0] === 0xef && read.bytes[1] === 0xbb && read.bytes[2] === 0xbf;
   const text = decodeToml(hasMark ? read.bytes.subarray(3) : read.bytes, read.path);
-  const blocks = findBlocks(text, read.path);
+  const blocks = findBlocks(text, read.path).map((block) => ({
+    ...block,
+    names: new Set(namesIn(block.body, read.path)),
+  }));
   const bareText = blocks.reduce(
     (rest, block) => removeBlock(rest, block.owner, { path: read.path, force: true }),
     text,
@@ -94,6 +102,15 @@ function loadFile(read: Extract<Read, { kind: "file" }>): Loaded {
 
 export function runtimesIn(table: TomlTable): TomlTable | undefined {
   return tableAt(table, "crio", "runtime", "runtimes");
+}
+
+/** The handlers that a block defines; a hand-edited one may not even parse on its own. */
+function namesIn(body: string, path: string): string[] {
+  try {
+    return Object.keys(runtimesIn(parseToml(body, path)) ?? {});
+  } catch {
+    return [];
+  }
 }
 
 /** CRI-O's parser matches keys in any case; nobody writes them so, and two spellings of one key would surprise. */
