@@ -364,24 +364,26 @@ function lockFolder(host: Host): string {
 }
 
 /**
- * In a container, the root is put together from mounts. When the node's /run is not among them, a lock there
- * would lock nobody out.
+ * In a container, the root is put together from mounts. Where the folders of the locks are not among them, a
+ * lock there would lock nobody out.
  */
 function refuseHiddenRun(host: Host): void {
   if (host.root === "/") return;
-  const points = mountPoints();
-  const run = host.real("/run");
   const within = (path: string, folder: string) => path === folder || path.startsWith(`${folder}/`);
-  const parts = points.filter((point) => within(point, host.root));
-  if (parts.length === 0 || parts.some((point) => within(run, point))) return;
-  throw new ShimctlError(
-    "unsupported-node",
-    "Cannot lock the node, as its /run is not mounted under the root",
-    {
-      path: "/run",
-      hint: `mount the node's /run at ${host.root}/run`,
-    },
-  );
+  const parts = mountPoints().filter((point) => within(point, host.root));
+  if (parts.length === 0) return;
+  for (const path of [lockPath, kataLockPath].map((file) => file.slice(0, file.lastIndexOf("/")))) {
+    const real = host.real(path);
+    if (parts.some((point) => within(real, point))) continue;
+    throw new ShimctlError(
+      "unsupported-node",
+      `Cannot lock the node, as its ${path} is not mounted under the root`,
+      {
+        path,
+        hint: `mount the node's ${path} at ${host.root}${path}, or its /run as a whole`,
+      },
+    );
+  }
 }
 
 function makeFolder(real: string, mode: number): void {
