@@ -138,6 +138,27 @@ for (const root of roots) {
       for (const owner of owners) expect(node.shimctl("uninstall", "--all", "--owner", owner).code).toBe(0);
     });
 
+    test("a run whose own unit goes down with the engine's restart is finished by the one that follows", async () => {
+      const before = node.tree();
+      const starts = node.starts();
+      const properties = ["PartOf=containerd.service", "KillSignal=SIGKILL", "TimeoutStopSec=1"].map(
+        (property) => `--property=${property}`,
+      );
+      // A restart of the engine restarts this one as well, as a pod's container would be.
+      node.run(["systemd-run", "--unit=caller", ...properties, shimctl, "install", "crun"]);
+      for (let tries = 0; tries < 100; tries++) {
+        await sleep(100);
+        const { out } = node.run(["systemctl", "show", "caller", "-p", "ActiveState"]);
+        if (node.starts() > starts && !out.includes("=active") && !out.includes("activating")) break;
+      }
+      const next = node.json("install", "crun");
+      expect([next.code, next["error"]]).toEqual([0, null]);
+      expect(node.starts() - starts).toBeLessThanOrEqual(2);
+      expect(node.json("status")["result"]).toBe("in sync");
+      expect(node.shimctl("uninstall", "--all").code).toBe(0);
+      expect(node.tree()).toBe(before);
+    });
+
     test("a run that is killed at any moment is finished or undone by the next, with one more restart at most", async () => {
       const before = node.tree();
       let killed = 0;
