@@ -3,10 +3,11 @@
  * The same source gives the same bytes.
  */
 import { linkSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
+import process from "node:process";
 import { compile } from "./compile.ts";
 import { zstd } from "./compress.ts";
+import { emptyExecutable } from "./floor.ts";
 import { licences } from "./licences.ts";
 import { loaderFor } from "./loader.ts";
 import { portable } from "./portable.ts";
@@ -16,6 +17,8 @@ import { sha256, writeSums } from "./sums.ts";
 import { type Entry, end, tar } from "./tar.ts";
 import { nativeTarget, type Target, targets } from "./target.ts";
 
+// Rights are part of what is built.
+process.umask(0o022);
 rmSync(dist, { recursive: true, force: true });
 mkdirSync(dist, { recursive: true });
 const parts = await Promise.all(targets.map(build));
@@ -59,19 +62,6 @@ function placeForDockerfile(target: Target, entries: readonly Entry[]): void {
     if (bytes === undefined) continue;
     mkdirSync(dirname(path), { recursive: true });
     writeFileSync(path, bytes, { mode });
-  }
-}
-
-/** What sizes are compared with: a program that does nothing, compiled the same way. */
-function emptyExecutable(target: Target): Buffer {
-  const folder = join(tmpdir(), `shimctl-floor-${process.pid}-${target.arch}`);
-  mkdirSync(folder);
-  try {
-    writeFileSync(join(folder, "empty.ts"), "");
-    compile(target, join(folder, "empty"), join(folder, "empty.ts"));
-    return readFileSync(join(folder, "empty"));
-  } finally {
-    rmSync(folder, { recursive: true, force: true });
   }
 }
 
