@@ -61,8 +61,6 @@ function confinement(engine: Engine, name: string): string[] {
   return [
     "--read-only",
     "--seccomp",
-    "--cgroup",
-    `${cgroup}/${name}`,
     ...capabilities.flatMap((each) => ["--cap-drop", `CAP_${each}`]),
     ...mounts.flatMap(([path, mode]) => [
       "--mount",
@@ -75,7 +73,9 @@ function confinement(engine: Engine, name: string): string[] {
 }
 
 function shimctl(daemon: Daemon, engine: Engine, ...args: readonly string[]): Output {
-  return daemon.ctr("run", "--rm", ...confinement(engine, `run-${runs++}`), "/opt/shimctl/shimctl", ...args);
+  const name = `run-${runs++}`;
+  const own = ["--rm", "--cgroup", `${cgroup}/${name}`];
+  return daemon.ctr("run", ...own, ...confinement(engine, name), "/opt/shimctl/shimctl", ...args);
 }
 
 /** What the engine has made of the flags. */
