@@ -6,6 +6,7 @@ import process from "node:process";
 import { machineOf } from "./elf.ts";
 import { runtimeFor } from "./runtime.ts";
 import { scrubEnvironment } from "./scrub.ts";
+import { slim } from "./slim.ts";
 import { repo } from "./source.ts";
 import { nativeTarget, type Target } from "./target.ts";
 
@@ -20,7 +21,7 @@ const autoloadOff: readonly string[] = ["dotenv", "bunfig", "tsconfig", "package
 /**
  * Compiles a program as releases are: the same bytes on every machine and in every folder. What tests run is
  * made here as well.
- * Throws where the result is not for the target's machine, or cannot be hardened: see `scrubEnvironment`.
+ * Throws where the result is not for the target's machine, or is not as expected: see `slim`, `scrubEnvironment`.
  */
 export function compile(target: Target, outfile: string, entry = join(repo, "src", "main.ts")): void {
   mkdirSync(dirname(outfile), { recursive: true });
@@ -28,8 +29,8 @@ export function compile(target: Target, outfile: string, entry = join(repo, "src
   try {
     // The name of the file is embedded in it, so it is always the same.
     const made = join(folder, "shimctl");
-    bundle(target, entry, made);
-    const file = readFileSync(made);
+    compileOnly(target, made, entry);
+    const file = slim(readFileSync(made));
     if (machineOf(file) !== target.machine)
       throw new Error(`the executable is for machine ${machineOf(file)}, not for ${target.arch}`);
     scrubEnvironment(file);
@@ -40,7 +41,8 @@ export function compile(target: Target, outfile: string, entry = join(repo, "src
   }
 }
 
-function bundle(target: Target, entry: string, outfile: string): void {
+/** The same without what is done to it afterwards: what Bun makes of a program. */
+export function compileOnly(target: Target, outfile: string, entry: string): void {
   const runtime = runtimeFor(target);
   const cross =
     target.arch === nativeTarget().arch
