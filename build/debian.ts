@@ -5,10 +5,15 @@ import { made, run } from "./cache.ts";
 
 const keyring = "/usr/share/keyrings/debian-archive-keyring.gpg";
 
-/** A function that runs apt-get with its own lists, state and cache, and only the `Acquire` part of the machine's configuration (proxies). */
+/**
+ * A function that runs apt-get with its own lists, state and cache, and only the `Acquire` part of the machine's
+ * configuration (proxies).
+ * @param architecture as Debian calls it; this machine's when left out
+ */
 export async function privateApt(
   suite: string,
   folder: string,
+  architecture?: string,
 ): Promise<(...args: string[]) => Promise<void>> {
   const mirror = await debianMirror();
   const lists = await made(join(folder, "lists", "partial"));
@@ -38,6 +43,8 @@ export async function privateApt(
     "Acquire::Languages": "none",
   };
   const lines = [...acquire, ...Object.entries(own).map(([key, value]) => `${key} "${value}";`)];
+  if (architecture !== undefined)
+    lines.push(`APT::Architecture "${architecture}";`, `APT::Architectures { "${architecture}"; };`);
   await writeFile(join(folder, "apt.conf"), `${lines.join("\n")}\n`, { mode: 0o600 });
   return async (...args) => {
     await run(["apt-get", "-q", ...args], { cwd: folder, env: { APT_CONFIG: join(folder, "apt.conf") } });

@@ -17,13 +17,15 @@ const quick: readonly Group[] = [
   { name: "unit", folder: "test/unit", timeoutMs: 60_000 },
   { name: "property", folder: "test/property", timeoutMs: 180_000 },
   { name: "end to end", folder: "test/e2e", timeoutMs: 120_000 },
+  { name: "build", folder: "test/build", timeoutMs: 120_000 },
   { name: "race (short)", folder: "test/race", env: { SHIMCTL_TEST_RACE_SECONDS: "4" }, timeoutMs: 120_000 },
 ];
 const all: readonly Group[] = [
-  ...quick.slice(0, 3),
+  ...quick.slice(0, -1),
   { name: "race", folder: "test/race", env: { SHIMCTL_TEST_RACE_SECONDS: "60" }, timeoutMs: 900_000 },
   { name: "crash", folder: "test/crash", timeoutMs: 600_000 },
   { name: "booted nodes", folder: "test/boot", timeoutMs: 600_000 },
+  { name: "image", folder: "test/image", timeoutMs: 600_000 },
   { name: "real engines", folder: "test/engine", timeoutMs: 1_200_000 },
 ];
 

@@ -1,6 +1,6 @@
 import { type ChildProcess, spawn } from "node:child_process";
-import process from "node:process";
 import { ShimctlError } from "../error.ts";
+import { environmentForCommands } from "./environment.ts";
 import { reasonOf } from "./root.ts";
 import { isErrno } from "./state.ts";
 
@@ -29,7 +29,7 @@ export function runInheriting(
     try {
       child = spawn(command, args, {
         stdio: ["inherit", "inherit", "inherit", ...inherited.fds],
-        env: { ...process.env, ...inherited.env },
+        env: { ...environmentForCommands(), ...inherited.env },
       });
     } catch (cause) {
       reject(cannotRun(command, cause));
