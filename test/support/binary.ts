@@ -4,11 +4,13 @@ import { dirname, join } from "node:path";
 import process from "node:process";
 import { compile } from "../../build/compile.ts";
 import { nativeTarget } from "../../build/target.ts";
+import { denoExecutable, underDeno } from "./deno.ts";
 
 let built: string | undefined;
 
 /** The executable as releases have it, built once for a test run: what users run, and ten times quicker to start. */
 export function compiled(): string {
+  if (underDeno) return denoExecutable();
   if (built !== undefined) return built;
   const outfile = join(mkdtempSync(join(tmpdir(), "shimctl-build-")), "shimctl");
   compile(nativeTarget(), outfile);

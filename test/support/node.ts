@@ -2,6 +2,7 @@ import { chmodSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, w
 import { tmpdir } from "node:os";
 import { dirname } from "node:path";
 import { main } from "../../src/cli/main.ts";
+import { runDeno, underDeno } from "./deno.ts";
 import type { EngineCase } from "./engine_case.ts";
 import { treeOf } from "./tree.ts";
 
@@ -90,6 +91,10 @@ export class Node {
 
   /** Runs the command line in this process. */
   async run(args: readonly string[], env: Readonly<Record<string, string>> = {}): Promise<Ran> {
+    if (underDeno) {
+      const ran = runDeno(args, { ...this.env, ...env });
+      return { ...ran, json: () => JSON.parse(ran.out) as Record<string, unknown> };
+    }
     let out = "";
     let err = "";
     const code = await main(args, {

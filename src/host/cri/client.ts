@@ -1,3 +1,4 @@
+import { randomUUID } from "node:crypto";
 import { connect as dial } from "node:net";
 import { Code, ConnectError, createClient, type Interceptor } from "@connectrpc/connect";
 import { createGrpcTransport } from "@connectrpc/connect-node";
@@ -89,7 +90,7 @@ export function openCri(socket: string): Cri {
     async probe(handler) {
       const name = `shimctl-probe-${handler}`;
       const config = {
-        metadata: { name, uid: crypto.randomUUID(), namespace: "shimctl", attempt: 0 },
+        metadata: { name, uid: randomUUID(), namespace: "shimctl", attempt: 0 },
         linux: { securityContext: { namespaceOptions: { network: 2 } } },
       };
       const long = { timeoutMs: sandboxMs };
