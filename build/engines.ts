@@ -159,7 +159,12 @@ async function versionOf(containerd: string): Promise<string> {
 if (import.meta.main) {
   const containerd = await bring();
   const crio = await bringCrio();
-  const booted = bootProblem() === undefined ? [await bringRoots(), await bringCrioRoots()] : [];
+  const problem = bootProblem();
+  if (problem !== undefined) process.stderr.write(`engines: nothing to boot nodes from: ${problem}\n`);
+  const booted =
+    problem === undefined
+      ? [await bringRoots(), await bringCrioRoots()]
+      : [{ roots: [], missing: [{ name: "nodes", reason: problem }] }];
   for (const engine of containerd.engines) process.stdout.write(`${engine.version}\t${engine.containerd}\n`);
   for (const root of booted.flatMap(({ roots }) => roots))
     process.stdout.write(`${root.version}\t${root.root}\n`);
