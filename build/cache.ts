@@ -98,7 +98,8 @@ export function run(
     child.on("close", (code, signal) => {
       if (code === 0) return done(out);
       const what = [command, ...args.slice(0, 2)].join(" ");
-      const why = err
+      // debootstrap explains itself on stdout.
+      const why = (err.trim() === "" ? out : err)
         .trim()
         .split("\n")
         .slice(-3)

@@ -59,12 +59,7 @@ async function build(version: string, into: string): Promise<Facts> {
   const source = `${module}@v${version}`;
   const bin = await made(join(into, "bin"));
   const crio = join(bin, "crio");
-  say(source, "downloading");
-  // The first says in words what went wrong; the second only answers.
-  await run(["go", "mod", "download", source], { cwd: into });
-  const { Dir } = Module.parse(
-    JSON.parse(await run(["go", "mod", "download", "-json", source], { cwd: into })),
-  );
+  const Dir = await crioSource(version, into);
   say(source, "building with go build");
   // `go install` also wants the list of all versions, and refuses where a go.mod replaces anything.
   const flags = ["-buildvcs=false", "-mod=readonly", "-trimpath", "-tags", tags, "-o", crio];
@@ -73,6 +68,15 @@ async function build(version: string, into: string): Promise<Facts> {
   await symlink("/usr/bin/true", join(bin, "pinns"));
   const from = [source, ...(await fetchPrograms(into))];
   return { version: await versionOf(crio), from };
+}
+
+/** The folder of its source, which also has its unit and its programs in C. */
+export async function crioSource(version: string, cwd: string): Promise<string> {
+  const source = `${module}@v${version}`;
+  say(source, "downloading");
+  // The first says in words what went wrong; the second only answers.
+  await run(["go", "mod", "download", source], { cwd });
+  return Module.parse(JSON.parse(await run(["go", "mod", "download", "-json", source], { cwd }))).Dir;
 }
 
 async function fetchPrograms(into: string): Promise<string[]> {

@@ -4,6 +4,7 @@ import { join } from "node:path";
 import { bootProblem, bringRoots } from "./boot.ts";
 import { cached, factsOf, fill, type Missing, made, run, runs, say } from "./cache.ts";
 import { bringCrio } from "./crio.ts";
+import { bringCrioRoots } from "./crio_root.ts";
 import { keepLibraries, privateApt, unpack } from "./debian.ts";
 
 /** A containerd that the tests can ask for its verdict. Every path is absolute, in one folder per engine. */
@@ -158,11 +159,18 @@ async function versionOf(containerd: string): Promise<string> {
 if (import.meta.main) {
   const containerd = await bring();
   const crio = await bringCrio();
-  const booted = bootProblem() === undefined ? await bringRoots() : { roots: [], missing: [] };
+  const problem = bootProblem();
+  if (problem !== undefined) process.stderr.write(`engines: nothing to boot nodes from: ${problem}\n`);
+  const booted =
+    problem === undefined
+      ? [await bringRoots(), await bringCrioRoots()]
+      : [{ roots: [], missing: [{ name: "nodes", reason: problem }] }];
   for (const engine of containerd.engines) process.stdout.write(`${engine.version}\t${engine.containerd}\n`);
-  for (const root of booted.roots) process.stdout.write(`${root.version}\t${root.root}\n`);
+  for (const root of booted.flatMap(({ roots }) => roots))
+    process.stdout.write(`${root.version}\t${root.root}\n`);
   for (const engine of crio.engines) process.stdout.write(`${engine.version}\t${engine.crio}\n`);
   const required = process.argv.includes("--require") || process.env["CI"] === "true";
-  const missing = containerd.missing.length + crio.missing.length + booted.missing.length;
+  const missing =
+    containerd.missing.length + crio.missing.length + booted.flatMap((each) => each.missing).length;
   if (required && missing > 0) process.exitCode = 1;
 }

@@ -1,9 +1,11 @@
 import { type ChildProcess, spawn, spawnSync } from "node:child_process";
-import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { BootRoot } from "../../build/boot.ts";
 import { compiled } from "../support/binary.ts";
+import { type Launched, launch } from "./launch.ts";
+import { runtimeBinds } from "./runtimes.ts";
 
 export interface Ran {
   readonly code: number | null;
@@ -25,19 +27,23 @@ export interface Boot {
  */
 export class BootedNode {
   readonly unit: string;
-  private readonly nspawn: ChildProcess;
+  /** Where the engine's CRI is, as the node sees it. */
+  readonly socket: string;
+  private readonly launched: Launched;
   private readonly folder: string;
   private leader = 0;
 
   private constructor(root: BootRoot, boot: Boot) {
-    this.unit = boot.unit ?? "containerd.service";
+    this.unit = boot.unit ?? `${root.engine}.service`;
+    this.socket = root.engine === "crio" ? "/run/crio/crio.sock" : "/run/containerd/containerd.sock";
     this.folder = mkdtempSync(`${tmpdir()}/shimctl-boot-`);
-    const binds = [[compiled(), "/usr/local/bin/shimctl"] as const, ...(boot.binds ?? [])];
-    const argv = [
-      "systemd-nspawn",
+    const binds = [
+      [compiled(), "/usr/local/bin/shimctl"] as const,
+      ...runtimeBinds(root),
+      ...(boot.binds ?? []),
+    ];
+    const options = [
       "--quiet",
-      `--directory=${root.root}`,
-      "--volatile=overlay",
       // Overlays do not stack on overlays: what containers are made of stands beside.
       "--tmpfs=/var/lib/containerd:mode=0755",
       "--tmpfs=/var/lib/containers:mode=0755",
@@ -45,7 +51,6 @@ export class BootedNode {
       "--boot",
       "--register=no",
       "--keep-unit",
-      "--private-network",
       "--capability=all",
       "--system-call-filter=@keyring bpf",
       "--console=pipe",
@@ -55,13 +60,9 @@ export class BootedNode {
     ];
     // Newer systemds start under version 2 of control groups only, which this machine may not be on.
     const unified = root.suite === "bookworm" ? "0" : "1";
-    this.nspawn = spawn("unshare", ["--mount", "--propagation=private", ...argv], {
-      stdio: ["ignore", "ignore", "ignore"],
-      env: {
-        ...process.env,
-        SYSTEMD_NSPAWN_API_VFS_WRITABLE: "1",
-        SYSTEMD_NSPAWN_UNIFIED_HIERARCHY: unified,
-      },
+    this.launched = launch(root.root, this.folder, options, {
+      SYSTEMD_NSPAWN_API_VFS_WRITABLE: "1",
+      SYSTEMD_NSPAWN_UNIFIED_HIERARCHY: unified,
     });
   }
 
@@ -70,13 +71,21 @@ export class BootedNode {
     const node = new BootedNode(root, boot);
     for (let tries = 0; tries < 600; tries++) {
       await sleep(100);
-      if (node.leader === 0) node.leader = childOf(node.nspawn.pid ?? 0);
+      if (node.leader === 0) node.leader = node.launched.leader();
       if (node.leader === 0 || node.unitState()["ActiveState"] !== "active") continue;
+      node.openCgroups();
       return node;
     }
     const said = node.leader === 0 ? "" : node.run(["journalctl", "-b", "--no-pager", "-n", "30"]).out;
     await node.stop();
     throw new Error(`no booted ${root.suite}: ${said}`);
+  }
+
+  /** In version 1 systemd-nspawn leaves the controllers read-only, though they are the node's own. */
+  private openCgroups(): void {
+    const script = `awk '$3 == "cgroup" { print $2 }' /proc/mounts | xargs -r -n 1 mount -o remount,bind,rw`;
+    const { code, err } = this.run(["sh", "-c", script]);
+    if (code !== 0) throw new Error(`the control groups stay read-only: ${err}`);
   }
 
   run(argv: readonly string[], env: Readonly<Record<string, string>> = {}): Ran {
@@ -169,34 +178,13 @@ export class BootedNode {
     return `/proc/${this.leader}/root`;
   }
 
+  /** Kills all that runs on it. Harmless when repeated. */
   async stop(): Promise<void> {
-    const ended = new Promise((resolve) => this.nspawn.once("close", resolve));
-    if (this.leader !== 0) {
-      try {
-        process.kill(this.leader, "SIGKILL");
-      } catch {
-        // It ended by itself.
-      }
-    }
-    this.nspawn.kill("SIGTERM");
-    if (this.nspawn.exitCode === null && this.nspawn.signalCode === null) {
-      await Promise.race([ended, sleep(5_000)]);
-      this.nspawn.kill("SIGKILL");
-    }
+    await this.launched.stop();
     rmSync(this.folder, { recursive: true, force: true });
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.stop();
   }
-}
-
-/** The node's first process: what systemd-nspawn has started. */
-function childOf(pid: number): number {
-  const path = `/proc/${pid}/task/${pid}/children`;
-  if (!existsSync(path)) return 0;
-  const [child] = readFileSync(path, "utf8").split(" ");
-  const found = Number(child ?? 0);
-  // nspawn forks twice; the second is the one whose own number is 1.
-  return found > 0 && /^NSpid:\t.*\t1$/m.test(readFileSync(`/proc/${found}/status`, "utf8")) ? found : 0;
 }

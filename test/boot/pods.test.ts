@@ -2,7 +2,8 @@ import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { bootProblem, bringRoots } from "../../build/boot.ts";
 import { BootedNode } from "./boot.ts";
-import { allowPods, runPod } from "./pods.ts";
+import { placePause } from "./pause.ts";
+import { runPod } from "./pods.ts";
 
 const problem = bootProblem() ?? (process.arch === "x64" ? undefined : "the pause program is for x86-64");
 if (problem !== undefined) console.log(`(skip) pods on booted nodes: ${problem}`);
@@ -13,7 +14,7 @@ for (const root of roots) {
     let node: BootedNode;
     beforeAll(async () => {
       node = await BootedNode.start(root);
-      allowPods(node);
+      await placePause(node);
     });
     afterAll(() => node.stop());
 
