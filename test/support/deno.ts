@@ -25,7 +25,7 @@ let made: string | undefined;
 export function denoExecutable(): string {
   if (made !== undefined) return made;
   made = join(mkdtempSync(join(tmpdir(), "shimctl-deno-")), "shimctl");
-  const deno = join(project, "node_modules", ".bin", "deno");
+  const deno = join(project, "node_modules", "deno", "deno");
   const flags = ["--no-prompt", "--no-remote", "--cached-only", "--quiet", ...permissions].join(" ");
   const script = `#!/bin/sh\nexec ${deno} run ${flags} ${project}/src/main.ts "$@"\n`;
   writeFileSync(made, script);
