@@ -67,6 +67,7 @@ function placeForDockerfile(target: Target, entries: readonly Entry[]): void {
 
 function report(what: string, size: number, floor: number): void {
   const mb = (bytes: number) => `${(bytes / 1e6).toFixed(2)} MB`;
-  const above = ((size / floor - 1) * 100).toFixed(2);
-  console.log(`${what}: ${mb(size)}; an empty Bun executable: ${mb(floor)} (+${above} %)`);
+  const percent = (size / floor - 1) * 100;
+  const difference = `${percent > 0 ? "+" : ""}${percent.toFixed(2)} %`;
+  console.log(`${what}: ${mb(size)}; an empty Bun executable: ${mb(floor)} (${difference})`);
 }

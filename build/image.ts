@@ -3,7 +3,7 @@
  * layers for registries and engines of before 2020. Needs what `npm run build` leaves there.
  * The same source gives the same digests. The formats are those of the OCI image specification 1.1.
  */
-import { writeFileSync } from "node:fs";
+import { existsSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { gzip9, zstd } from "./compress.ts";
 import { loaderFor, prefix } from "./loader.ts";
@@ -45,6 +45,8 @@ const labels: Readonly<Record<string, string>> = {
   ...(revision === undefined ? {} : { "org.opencontainers.image.revision": revision }),
 };
 
+if (targets.some(({ arch }) => !existsSync(join(dist, `shimctl-linux-${arch}`))))
+  throw new Error("cannot make the image, as there are no executables in dist/: npm run build");
 for (const kind of kinds) {
   const { bytes, digest, layers } = await archive(kind);
   writeFileSync(join(dist, kind.name), bytes);

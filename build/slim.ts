@@ -4,7 +4,7 @@ import { cutPages } from "./elf-cut.ts";
 /**
  * Takes the Unicode data of other languages than English, and the dictionaries by which some are split into words, out
  * of an executable: 9 MB that nothing of ours asks for. What remains is what ICU's own documentation calls filtered data
- * (icu.unicode.org, "ICU Data Build Tool"): whoever asks for a locale that is absent gets the root's. The archive of ICU
+ * (its user guide, "ICU Data Build Tool"): whoever asks for a locale that is absent gets the root's. The archive of ICU
  * that is linked into the runtime is packed anew in its place, and the pages that this frees are cut out.
  * Returns the shorter file. Throws where there is not exactly one such archive, or it is not as expected.
  */
