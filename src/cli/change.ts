@@ -128,6 +128,7 @@ function activationOf(io: Io, log: Log, { options }: Parsed, { host, found }: No
     verifyTimeoutMs: options.verifyTimeoutMs,
     undoOnTimeout: options.undoOnTimeout,
     allowKill: options.allowKill,
+    killModes: found.layout.killModes,
     restartServer: options.restartServer,
     onlyOurs: options.onlyOurs,
     automatic: options.automatic || inPod,

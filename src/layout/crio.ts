@@ -18,6 +18,8 @@ export const crio: Layout = {
     ),
   rootFile: "/etc/crio/crio.conf",
   unit: "crio.service",
+  // Its monitors are moved into control groups of their own, and its packages leave the KillMode at its default.
+  killModes: ["process", "none", "control-group", "mixed"],
   socket: "/run/crio/crio.sock",
   binaries,
   module: /^github\.com\/cri-o\/cri-o\/cmd\/crio$/,

@@ -18,6 +18,8 @@ export interface Layout {
   evidence(host: HostFiles): readonly string[];
   readonly rootFile: string;
   readonly unit: string;
+  /** KillModes of that unit under which pods outlive their engine (systemd.kill(5)). */
+  readonly killModes: readonly string[];
   readonly socket: string;
   /** Where the engine's binary may be, first match wins. */
   readonly binaries: readonly string[];

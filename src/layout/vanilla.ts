@@ -19,6 +19,8 @@ export const vanilla: Layout = {
   ],
   rootFile: "/etc/containerd/config.toml",
   unit: "containerd.service",
+  // Its shims stay in its own control group.
+  killModes: ["process", "none"],
   socket: "/run/containerd/containerd.sock",
   binaries,
   module: /^github\.com\/containerd\/containerd(?:\/v(\d+))?\/cmd\/containerd$/,

@@ -8,6 +8,8 @@ export interface Activation {
   readonly verifyTimeoutMs: number;
   readonly undoOnTimeout: boolean;
   readonly allowKill: boolean;
+  /** Under these KillModes of its unit, pods outlive a restart of the engine. */
+  readonly killModes: readonly string[];
   readonly restartServer: boolean;
   readonly onlyOurs: boolean;
   /** Nobody is watching: a pod, a watch. Its restarts are counted. */

@@ -62,7 +62,7 @@ const servers = /^(k3s|rke2-server|k0scontroller)\.service$/;
  * taken back. @param removing a broken engine may be broken by what is removed
  */
 export function refuseToRestart(activation: Activation, baseline: Baseline, removing: boolean): void {
-  const { live, allowKill, restartServer } = activation;
+  const { live, allowKill, killModes, restartServer } = activation;
   const instead = "or pass --restart none and restart it yourself";
   if (baseline.kind === "broken" && !removing) {
     throw new ShimctlError(
@@ -87,7 +87,7 @@ export function refuseToRestart(activation: Activation, baseline: Baseline, remo
       { hint: `pass --restart-server, ${instead}` },
     );
   }
-  if (unit !== undefined && unit.killMode !== "process" && !allowKill) {
+  if (unit !== undefined && !killModes.includes(unit.killMode) && !allowKill) {
     throw new ShimctlError(
       "unsupported-node",
       `Cannot restart ${unit.name}, as that would end this node's pods: its KillMode is ${unit.killMode}`,

@@ -82,6 +82,7 @@ export class FakeEngine {
       verifyTimeoutMs: 10_000,
       undoOnTimeout: false,
       allowKill: false,
+      killModes: ["process", "none"],
       restartServer: false,
       onlyOurs: false,
       automatic: true,

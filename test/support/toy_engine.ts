@@ -23,6 +23,7 @@ export const toyLayout: Layout = {
   evidence: (host) => ["/etc/toy.toml"].filter((path) => host.exists(path)),
   rootFile: "/etc/toy.toml",
   unit: "toy.service",
+  killModes: ["process"],
   socket: "/run/toy.sock",
   binaries: [],
   module: /^example\.com\/toy$/,

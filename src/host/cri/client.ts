@@ -60,6 +60,18 @@ export function openCri(socket: string): Cri {
   });
   const client = createClient(RuntimeService, transport);
   const inTime = { timeoutMs: answerMs };
+  /** `undefined` for a sandbox that is gone by now. */
+  const handlerOf = async (podSandboxId: string): Promise<string | undefined> => {
+    try {
+      const { info } = await client.podSandboxStatus({ podSandboxId, verbose: true }, inTime);
+      const annotations = at(at(parsed(info["info"]), "runtimeSpec"), "annotations");
+      const handler = at(annotations, "io.kubernetes.cri-o.RuntimeHandler");
+      return typeof handler === "string" ? handler : "";
+    } catch (error) {
+      if (ConnectError.from(error).code === Code.NotFound) return undefined;
+      throw error;
+    }
+  };
   return {
     async status() {
       try {
@@ -81,11 +93,14 @@ export function openCri(socket: string): Cri {
     },
     async sandboxes() {
       const { items } = await client.listPodSandbox({ filter: { state: { state: 0 } } }, inTime);
-      return items.map(({ id, metadata, runtimeHandler }) => ({
-        id,
-        handler: runtimeHandler,
-        pod: `${metadata?.namespace ?? ""}/${metadata?.name ?? ""}`,
-      }));
+      const sandboxes: Sandbox[] = [];
+      for (const { id, metadata, runtimeHandler } of items) {
+        // CRI-O leaves it out of its list and of a sandbox's status; it is in the sandbox's annotations.
+        const handler = runtimeHandler === "" ? await handlerOf(id) : runtimeHandler;
+        const pod = `${metadata?.namespace ?? ""}/${metadata?.name ?? ""}`;
+        if (handler !== undefined) sandboxes.push({ id, handler, pod });
+      }
+      return sandboxes;
     },
     async probe(handler) {
       const name = `shimctl-probe-${handler}`;
@@ -118,12 +133,7 @@ function unanswered(error: unknown): CriAnswer {
  * names its keys in camel case, CRI-O as Go does.
  */
 function loadedIn(config: string | undefined): { handlers: string[]; defaultHandler: string | undefined } {
-  let value: unknown;
-  try {
-    value = JSON.parse(config ?? "null");
-  } catch {
-    value = null;
-  }
+  const value = parsed(config);
   const containerd = at(value, "containerd");
   const crio = at(value, "crio");
   const runtimes = at(containerd, "runtimes") ?? at(crio, "Runtimes");
@@ -132,6 +142,14 @@ function loadedIn(config: string | undefined): { handlers: string[]; defaultHand
     handlers: typeof runtimes === "object" && runtimes !== null ? Object.keys(runtimes) : [],
     defaultHandler: typeof name === "string" && name !== "" ? name : undefined,
   };
+}
+
+function parsed(json: string | undefined): unknown {
+  try {
+    return JSON.parse(json ?? "null");
+  } catch {
+    return null;
+  }
 }
 
 function at(value: unknown, key: string): unknown {
