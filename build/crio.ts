@@ -15,8 +15,9 @@ export interface CrioEngine {
   readonly libraries: string;
 }
 
-/** The facts were also verified with 1.28.11 and 1.33.13, which not every module proxy hands out: untried here. */
 const versions: readonly string[] = ["1.36.3"];
+/** Not every module proxy hands these out: they judge where `npm run engines` could bring them. */
+const older: readonly string[] = ["1.33.13"];
 const module = "github.com/cri-o/cri-o";
 /** Without these tags its signature and storage code wants the headers of gpgme and btrfs. */
 const tags = "containers_image_openpgp exclude_graphdriver_btrfs";
@@ -40,13 +41,20 @@ export function bringCrio(): Promise<{ engines: CrioEngine[]; missing: Missing[]
   return brought;
 }
 
+/** Builds the older releases that are to be had; says which are not. */
+export async function bringOlderCrio(): Promise<void> {
+  for (const version of older) await fill(`crio-${version}`, (folder) => build(version, folder));
+}
+
 async function bringAll(): Promise<{ engines: CrioEngine[]; missing: Missing[] }> {
   const engines: CrioEngine[] = [];
   const missing: Missing[] = [];
-  for (const version of versions) {
+  for (const version of [...older, ...versions]) {
     const name = `crio-${version}`;
-    const problem = await fill(name, (folder) => build(version, folder));
-    if (problem !== undefined) missing.push(problem);
+    if (versions.includes(version)) {
+      const problem = await fill(name, (folder) => build(version, folder));
+      if (problem !== undefined) missing.push(problem);
+    }
     const facts = await factsOf(name);
     if (facts === undefined) continue;
     const crio = cached(name, "bin", "crio");

@@ -3,7 +3,7 @@ import { cp, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { bootProblem, bringRoots } from "./boot.ts";
 import { cached, factsOf, fill, type Missing, made, run, runs, say } from "./cache.ts";
-import { bringCrio } from "./crio.ts";
+import { bringCrio, bringOlderCrio } from "./crio.ts";
 import { bringCrioRoots } from "./crio_root.ts";
 import { keepLibraries, privateApt, unpack } from "./debian.ts";
 
@@ -158,6 +158,7 @@ async function versionOf(containerd: string): Promise<string> {
 
 if (import.meta.main) {
   const containerd = await bring();
+  await bringOlderCrio();
   const crio = await bringCrio();
   const problem = bootProblem();
   if (problem !== undefined) process.stderr.write(`engines: nothing to boot nodes from: ${problem}\n`);
