@@ -26,7 +26,10 @@ export async function readInput(path: string, option: string, signal: AbortSigna
   try {
     fd = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK | constants.O_NOCTTY);
   } catch (cause) {
-    throw unreadable(source, reasonOf(cause), cause);
+    // Deno gives no program this path by itself, whatever it may read; our own standard input is open already.
+    if (path !== "/dev/stdin" || !(cause instanceof Error) || cause.name !== "NotCapable")
+      throw unreadable(source, reasonOf(cause), cause);
+    fd = 0;
   }
   try {
     const stat = fstatSync(fd);
@@ -37,7 +40,7 @@ export async function readInput(path: string, option: string, signal: AbortSigna
     const named = stat.isFIFO() && !/^\/(dev|proc)\//.test(path);
     return await readToEnd(fd, source, named ? performance.now() + writerMs : 0, signal);
   } finally {
-    closeSync(fd);
+    if (fd !== 0) closeSync(fd);
   }
 }
 
