@@ -3,8 +3,8 @@
 # a machine that gives less than a node has:
 # - without CAP_SYS_RESOURCE nobody may be killed later than others (proc(5), oom_score_adj);
 # - where version 1 of control groups holds the controllers, version 2 has none, and no weight can be given.
-# runsc sees the machine's own network in every network namespace of a newer kernel, and refuses to copy it: it
-# gets none. Of a sandbox that is gone it speaks in words that the shim made for runc does not know.
+# runsc refuses to copy a node's own network, and here takes a pod's for that too: it gets none. Of a sandbox that
+# is gone it speaks in words that the shim made for runc does not know.
 name=${0##*/}
 bundle=
 want=
