@@ -9,6 +9,8 @@ import process from "node:process";
 interface Group {
   readonly name: string;
   readonly folder: string;
+  /** Only these files of it. */
+  readonly files?: readonly string[];
   readonly env?: Readonly<Record<string, string>>;
   readonly timeoutMs: number;
 }
@@ -23,6 +25,13 @@ const quick: readonly Group[] = [
 const all: readonly Group[] = [
   ...quick.slice(0, -1),
   { name: "race", folder: "test/race", env: { SHIMCTL_TEST_RACE_SECONDS: "60" }, timeoutMs: 900_000 },
+  {
+    name: "command line under Deno",
+    folder: "test/e2e",
+    files: ["cli", "robust", "unreadable", "update-presets"].map((name) => `test/e2e/${name}.test.ts`),
+    env: { SHIMCTL_TEST_RUNTIME: "deno" },
+    timeoutMs: 120_000,
+  },
   { name: "crash", folder: "test/crash", timeoutMs: 600_000 },
   { name: "booted nodes", folder: "test/boot", timeoutMs: 600_000 },
   { name: "image", folder: "test/image", timeoutMs: 600_000 },
@@ -39,12 +48,16 @@ for (const group of wanted) {
     continue;
   console.log(`== ${group.name}`);
   const started = Date.now();
-  const result = spawnSync(process.execPath, ["test", `--timeout=${group.timeoutMs}`, `./${group.folder}`], {
-    env: { ...process.env, ...group.env },
-    encoding: "utf8",
-    stdio: ["ignore", "inherit", "pipe"],
-    maxBuffer: 256 << 20,
-  });
+  const result = spawnSync(
+    process.execPath,
+    ["test", `--timeout=${group.timeoutMs}`, ...(group.files ?? [group.folder]).map((path) => `./${path}`)],
+    {
+      env: { ...process.env, ...group.env },
+      encoding: "utf8",
+      stdio: ["ignore", "inherit", "pipe"],
+      maxBuffer: 256 << 20,
+    },
+  );
   const lines = result.stderr.split("\n");
   const noise = /^\(pass\)/;
   console.log(

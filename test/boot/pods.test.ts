@@ -50,6 +50,19 @@ for (const root of roots) {
       expect(node.shimctl("uninstall", "--all").code).toBe(0);
     });
 
+    test("a pod really runs on gVisor behind runc's shim, as Debian has no shim of gVisor's", async () => {
+      node.place(
+        "/gvisor.toml",
+        'format = 1\n[handlers.gvisor]\n[handlers.gvisor.containerd]\nruntime_type = "io.containerd.runc.v2"\noptions = { BinaryName = "/usr/bin/runsc" }\n',
+      );
+      const starts = node.starts();
+      expect(node.shimctl("install", "-f", "/gvisor.toml").code).toBe(0);
+      const pod = await runPod(node, "gvisor");
+      await pod.end();
+      expect(node.shimctl("uninstall", "--all").code).toBe(0);
+      expect(node.starts() - starts).toBe(2);
+    });
+
     test("a pod lives through the restart for another handler", async () => {
       expect(node.shimctl("install", "crun").code).toBe(0);
       const running = () => node.run(["sh", "-c", "grep -lx pause /proc/[0-9]*/comm"]).out;
