@@ -24,6 +24,7 @@ function compile(source: string, outfile: string): string {
       "build",
       "--compile",
       "--minify",
+      "--splitting",
       "--bytecode",
       "--format=esm",
       "--no-compile-autoload-dotenv",

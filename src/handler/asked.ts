@@ -1,6 +1,6 @@
-import { isDeepStrictEqual } from "node:util";
 import * as z from "zod/mini";
 import { type ErrorFacts, ShimctlError } from "../error.ts";
+import { isSame } from "../same.ts";
 import type { Entry } from "./file.ts";
 import { Handler } from "./model.ts";
 
@@ -45,7 +45,7 @@ export function asRecorded(asked: Asked, recorded: Basis | undefined): Asked | u
   const { handler, basis, override = {} } = asked;
   if (basis === undefined || recorded === undefined) return undefined;
   if (basis.preset !== recorded.preset || basis.prefix !== recorded.prefix) return undefined;
-  if (isDeepStrictEqual(basis, recorded)) return asked;
+  if (isSame(basis, recorded)) return asked;
   return ask(handler.name, recorded, override);
 }
 

@@ -1,7 +1,7 @@
 import { fstatSync } from "node:fs";
-import { setTimeout as sleep } from "node:timers/promises";
 import { Errno, type Libc } from "./libc/libc.ts";
 import { readOpen } from "./root.ts";
+import { sleep } from "./sleep.ts";
 
 /** fcntl(2). */
 const setSignal = 10;

@@ -1,12 +1,12 @@
-import { randomUUID } from "node:crypto";
-import { isDeepStrictEqual } from "node:util";
 import type { EngineView, Expectation, FileEdit, Problem, Snapshot } from "../engine/backend.ts";
 import { ShimctlError } from "../error.ts";
 import type { Handler, Need } from "../handler/model.ts";
 import { loadLibc } from "../host/libc/libc.ts";
 import { preflight } from "../host/preflight.ts";
 import type { Host } from "../host/root.ts";
-import { ensureFolder, sha256 } from "../host/state.ts";
+import { ensureFolder } from "../host/state.ts";
+import { isSame } from "../same.ts";
+import { sha256 } from "../sha256.ts";
 import { commitFile } from "./commit.ts";
 import { desired, type Intent } from "./desire.ts";
 import {
@@ -128,7 +128,7 @@ async function changeUntilStill(
 ): Promise<Outcome> {
   const { host } = env;
   const { changes } = progress;
-  const operation = randomUUID();
+  const operation = crypto.randomUUID();
   for (let attempt = 0; ; attempt++) {
     throwIfStopped(env);
     env.step("read");
@@ -522,8 +522,7 @@ function rememberFound(env: Environment, state: NodeState, request: Request, pla
   const names = (handlers: readonly Handler[]) => handlers.map((handler) => handler.name).sort();
   const recorded = recordedOf(env, state, request);
   const same =
-    isDeepStrictEqual(names(planned.handlers), names(recorded.handlers)) &&
-    isDeepStrictEqual(planned.bases, recorded.bases);
+    isSame(names(planned.handlers), names(recorded.handlers)) && isSame(planned.bases, recorded.bases);
   if (same) return;
   recordOwner(env, state, request.owner, planned.handlers, { bases: planned.bases, pending: "as it was" });
 }

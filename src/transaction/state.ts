@@ -7,9 +7,9 @@ import {
   listOldest,
   readState,
   removeState,
-  sha256,
   writeDurable,
 } from "../host/state.ts";
+import { sha256 } from "../sha256.ts";
 import { type JournalEntry, type JournalLine, parseJournal, refuseNewer, renderLine } from "./journal.ts";
 import { type NodeRecord, parseRecord, renderRecord } from "./record.ts";
 

@@ -15,6 +15,7 @@ export function compiled(): string {
       "build",
       "--compile",
       "--minify",
+      "--splitting",
       "--bytecode",
       "--format=esm",
       "--no-compile-autoload-dotenv",
