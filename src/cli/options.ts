@@ -1,4 +1,3 @@
-import { cac } from "cac";
 import { ShimctlError } from "../error.ts";
 import type { RestartMode } from "../host/live.ts";
 import type { Budget } from "../transaction/activation.ts";
@@ -304,12 +303,12 @@ function readTokens(
   command: CommandName,
 ): { flags: Map<OptionName, string>; args: string[] } {
   const known: readonly OptionName[] = commands[command].options;
-  const seen = new Set<OptionName>();
-  const tokens: string[] = [];
+  const flags = new Map<OptionName, string>();
+  const args: string[] = [];
   for (let i = 0; i < argv.length; i++) {
     const token = argv[i] ?? "";
     if (!token.startsWith("-") || token === "-") {
-      tokens.push(guard + token);
+      args.push(token);
       continue;
     }
     const [, dashes, name, inline] = /^(--?)([^=]*)(?:=(.*))?$/s.exec(token) ?? [];
@@ -323,13 +322,12 @@ function readTokens(
         )}\`shimctl ${command} --help\` lists them`,
       });
     }
-    if (seen.has(option)) throw new ShimctlError("usage", `Cannot use --${option} twice`);
-    seen.add(option);
+    if (flags.has(option)) throw new ShimctlError("usage", `Cannot use --${option} twice`);
     const spec: OptionSpec = specs[option];
     if (spec.kind === "flag") {
       if (inline !== undefined && inline !== "true" && inline !== "false")
         throw new ShimctlError("usage", `Cannot read --${option}, which takes no value: ${shown(inline)}`);
-      tokens.push(`--${plain(option)}=${guard}${inline ?? "true"}`);
+      flags.set(option, inline ?? "true");
       continue;
     }
     const value = inline ?? argv[++i];
@@ -339,36 +337,9 @@ function readTokens(
         hint: `write --${option} ${spec.value ?? "VALUE"}`,
       });
     }
-    tokens.push(`--${plain(option)}=${guard}${value}`);
+    flags.set(option, value);
   }
-  return parse(command, known, tokens);
-}
-
-/** Keeps the library from reading a value as a number (`2.10` is not 2.1), or anything as a flag. */
-const guard = "\u0001";
-
-/** The library reads `--no-restart` as `restart` negated; here it is a flag like any other. */
-function plain(option: OptionName): string {
-  return option.replace(/^no-/, "without-");
-}
-
-function parse(
-  command: CommandName,
-  known: readonly OptionName[],
-  tokens: readonly string[],
-): { flags: Map<OptionName, string>; args: string[] } {
-  const cli = cac("shimctl");
-  const declared = cli.command(`${command} [...args]`, commands[command].help);
-  for (const option of known) declared.option(`--${plain(option)} <value>`, specs[option].help);
-  declared.action(() => undefined);
-  const { args, options } = cli.parse(["", "shimctl", command, ...tokens], { run: false });
-  const flags = new Map<OptionName, string>();
-  for (const option of known) {
-    const value: unknown =
-      options[plain(option).replace(/-([a-z])/g, (_, letter: string) => letter.toUpperCase())];
-    if (typeof value === "string") flags.set(option, value.slice(guard.length));
-  }
-  return { flags, args: args.map((arg) => arg.slice(guard.length)) };
+  return { flags, args };
 }
 
 /** What a command would not look at is refused: whoever wrote it meant something by it. */

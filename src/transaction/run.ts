@@ -312,8 +312,8 @@ function prepare(
     intent.command === "uninstall"
       ? []
       : missingOnHost(host, view.needs(intent.handlers.map(({ handler }) => handler)), request.allowMissing);
-  const candidateSeen = withEdits(host, backend, site, seen, edits);
-  const candidate = backend.read(site, candidateSeen);
+  const candidate =
+    edits.length === 0 ? view : backend.read(site, withEdits(host, backend, site, seen, edits));
   refuseLosingDefault(view, handlers, request.owner);
   // What uninstall leaves is what others wrote. Where that was broken before us, it is theirs to mend.
   const removing = intent.command === "uninstall";
