@@ -1,5 +1,5 @@
-/** As many lines as a `containerd config default` of 2.x has, which most nodes' files began as. */
-export const usualLines = 250;
+/** As many lines as the file of a managed node has; `docs/bench.md` has a plot of what more of them cost. */
+export const usualLines = 50;
 
 /**
  * A node's containerd 2.x configuration of about so many lines: settings, comments, and then a registry mirror

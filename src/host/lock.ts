@@ -21,7 +21,7 @@ import {
   writeHolder,
 } from "./holder.ts";
 import { Errno, type Libc, loadLibc } from "./libc/libc.ts";
-import { mountPoints } from "./mounts.ts";
+import { mountPointsWithin } from "./mounts.ts";
 import type { Inheritance } from "./process.ts";
 import { type Host, reasonOf } from "./root.ts";
 import { sleep } from "./sleep.ts";
@@ -367,10 +367,9 @@ function lockFolder(host: Host): string {
  */
 function refuseHiddenRun(host: Host): void {
   if (host.root === "/") return;
-  const points = mountPoints();
+  const parts = mountPointsWithin(host.root);
   const run = host.real("/run");
   const within = (path: string, folder: string) => path === folder || path.startsWith(`${folder}/`);
-  const parts = points.filter((point) => within(point, host.root));
   if (parts.length === 0 || parts.some((point) => within(run, point))) return;
   throw new ShimctlError(
     "unsupported-node",

@@ -3,7 +3,7 @@ import { ShimctlError } from "../error.ts";
 import { byteOrderMark } from "./decode.ts";
 import { factsAt, factsOf } from "./excerpt.ts";
 import { remember } from "./memo.ts";
-import { maxDepth, type ScalarValue, type Scan, ScanError, scan, type Value } from "./scan.ts";
+import { maxDepth, rememberedScan, type ScalarValue, type Scan, ScanError, type Value } from "./scan.ts";
 
 export type { TomlTable, TomlValue } from "smol-toml";
 
@@ -38,12 +38,10 @@ function parseAll(text: string, path: string): TomlTable {
   return table;
 }
 
-const scanned = remember(scan);
-
 /** `scan`, with its error as a ShimctlError `invalid-config`. */
 export function scanToml(text: string, path?: string): Scan {
   try {
-    return scanned(text);
+    return rememberedScan(text);
   } catch (error) {
     if (!(error instanceof ScanError)) throw error;
     throw new ShimctlError(

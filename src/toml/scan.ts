@@ -1,4 +1,5 @@
 import { parse } from "smol-toml";
+import { remember } from "./memo.ts";
 
 /** Half-open range of UTF-16 offsets. */
 export interface Span {
@@ -128,9 +129,12 @@ export function scan(text: string): Scan {
   return { text, items, comments: cursor.comments, newer: cursor.newer, lineStarts: findLineStarts(text) };
 }
 
+/** `scan`, which remembers the last few texts. */
+export const rememberedScan: (text: string) => Scan = remember(scan);
+
 /** The scan of `source`, which may be one already. */
 export function asScan(source: string | Scan): Scan {
-  return typeof source === "string" ? scan(source) : source;
+  return typeof source === "string" ? rememberedScan(source) : source;
 }
 
 /** The full dotted path of a key/value, from the root of the document. */
@@ -223,6 +227,20 @@ function skipSpaces(cursor: Cursor): void {
   }
 }
 
+/** What a regular expression finds right here; the engine's own loop is many times quicker than one of ours. */
+function matchHere(pattern: RegExp, { text, at }: Cursor): string {
+  pattern.lastIndex = at;
+  return pattern.exec(text)?.[0] ?? "";
+}
+
+const bareKey = /[A-Za-z0-9_-]+/y;
+/** Up to what ends a string, or has to be looked at. */
+const insideBasic = /[^"\\\n]+/y;
+const insideBasicLines = /[^"\\]+/y;
+const insideLiteral = /[^'\n]+/y;
+const insideLiteralLines = /[^']+/y;
+const insideScalar = /[^,\]}#\n\r\t ]+/y;
+
 function skipEol(cursor: Cursor): boolean {
   if (cursor.text[cursor.at] === "\n") {
     cursor.at++;
@@ -284,9 +302,10 @@ function scanKey(cursor: Cursor): { key: string[]; keySpan: Span } {
       scanString(cursor);
       key.push(decodeKey(cursor.text.slice(partStart, cursor.at), partStart));
     } else {
-      while (isBare(cursor.text.charCodeAt(cursor.at))) cursor.at++;
-      if (cursor.at === partStart) throw new ScanError("a key is missing", partStart);
-      key.push(cursor.text.slice(partStart, cursor.at));
+      const part = matchHere(bareKey, cursor);
+      if (part === "") throw new ScanError("a key is missing", partStart);
+      cursor.at += part.length;
+      key.push(part);
     }
     if (key.length > maxDepth) throw new ScanError(`a key has more than ${maxDepth} parts`, partStart);
     const end = cursor.at;
@@ -302,16 +321,6 @@ function decodeKey(raw: string, offset: number): string {
   } catch {
     throw new ScanError("a quoted key cannot be decoded", offset);
   }
-}
-
-function isBare(code: number): boolean {
-  return (
-    (code >= 0x61 && code <= 0x7a) ||
-    (code >= 0x41 && code <= 0x5a) ||
-    (code >= 0x30 && code <= 0x39) ||
-    code === 0x5f ||
-    code === 0x2d
-  );
 }
 
 function scanKeyValue(cursor: Cursor, table: readonly string[], depth: number): KeyValue {
@@ -346,6 +355,7 @@ function scanValue(cursor: Cursor, path: readonly string[], depth: number): Valu
 function scanScalar(cursor: Cursor): ScalarValue {
   const start = cursor.at;
   for (;;) {
+    cursor.at += matchHere(insideScalar, cursor).length;
     const character = cursor.text[cursor.at];
     if (character === undefined || ",]}#\n\r\t".includes(character)) break;
     if (character === " ") {
@@ -366,7 +376,10 @@ function scanString(cursor: Cursor): StringValue {
   const basic = quote === '"';
   const multiline = text.startsWith(quote.repeat(3), start);
   cursor.at += multiline ? 3 : 1;
+  const [inLine, inLines] = basic ? [insideBasic, insideBasicLines] : [insideLiteral, insideLiteralLines];
+  const inside = multiline ? inLines : inLine;
   for (;;) {
+    cursor.at += matchHere(inside, cursor).length;
     const character = text[cursor.at];
     if (character === undefined || (!multiline && character === "\n")) {
       throw new ScanError("a string is not closed", start);

@@ -19,7 +19,7 @@ import { builtinBody, saysBuiltIn } from "./builtin.ts";
 import { check } from "./check.ts";
 import { globMatcher, hasMeta } from "./glob.ts";
 import { assertExtensible, editFor, type Goal } from "./goal.ts";
-import { bodyTable, handlerLine, type Loaded, sharedOwner, textOf, walk } from "./load.ts";
+import { bodyTable, handlerLine, type Loaded, ownersIn, sharedOwner, textOf, walk } from "./load.ts";
 import { needs } from "./needs.ts";
 import { builtinHandler, criV2, criV3, mergesTables, runtimesAt } from "./schema.ts";
 import { stage } from "./stage.ts";
@@ -110,10 +110,7 @@ function served(node: Understood): ServedHandler[] {
     return {
       name,
       path: file?.path,
-      owner: file?.blocks.find(
-        (block) =>
-          block.owner !== sharedOwner && namesIn(bodyTable(block.body, file.path), ids).includes(name),
-      )?.owner,
+      owner: file === undefined ? undefined : ownersIn(file).get(name),
       runtimeType:
         typeof type === "string"
           ? type
@@ -191,6 +188,7 @@ function assertFree(node: Understood, owner: string, name: string): void {
     throw definedByOthers(name, file.path, handlerLine(file, name));
   }
   for (const file of [...node.loaded, ...node.unread]) {
+    if (!ownersIn(file).has(name)) continue;
     const taken = file.blocks.find(
       (block) =>
         block.owner !== owner &&

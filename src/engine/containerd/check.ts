@@ -2,10 +2,9 @@ import { runcType } from "../../handler/resolve.ts";
 import { lineOf } from "../../toml/scan.ts";
 import type { HostFacts, Problem } from "../backend.ts";
 import { tableAt } from "../tables.ts";
-import { bodyTable, handlerLine, sharedOwner } from "./load.ts";
+import { handlerLine, ownersIn } from "./load.ts";
 import { builtinSnapshotters, ioTypes, isPlaceholder, RuntimeTable } from "./rules.ts";
 import { builtinHandler, criImages, criV2, criV3, mergesTables, runtimesAt } from "./schema.ts";
-import { namesIn } from "./table.ts";
 import { defaultHandler, type Understood } from "./understand.ts";
 
 /** containerd's own rules on the merged configuration: what would stop the daemon, its CRI plugin, or a pod. */
@@ -84,27 +83,24 @@ function handlers(node: Understood, facts: HostFacts): Problem[] {
     const file = node.loaded.findLast(
       (candidate) => tableAt(runtimesAt(candidate.merged, node.id), name) !== undefined,
     );
-    const line = file === undefined ? undefined : handlerLine(file, name);
-    const ours =
-      file?.blocks.some(
-        (block) =>
-          block.owner !== sharedOwner &&
-          namesIn(bodyTable(block.body, file.path), [criV2, criV3]).includes(name),
-      ) ?? false;
+    const ours = file !== undefined && ownersIn(file).has(name);
     const problem = (
       severity: Problem["severity"],
       rule: string,
       message: string,
       hint?: string,
-    ): Problem => ({
-      severity,
-      rule,
-      message,
-      handler: name,
-      ...(file === undefined ? {} : { path: file.path }),
-      ...(line === undefined ? {} : { line }),
-      ...(hint === undefined ? {} : { hint }),
-    });
+    ): Problem => {
+      const line = file === undefined ? undefined : handlerLine(file, name);
+      return {
+        severity,
+        rule,
+        message,
+        handler: name,
+        ...(file === undefined ? {} : { path: file.path }),
+        ...(line === undefined ? {} : { line }),
+        ...(hint === undefined ? {} : { hint }),
+      };
+    };
     const parsed = RuntimeTable.safeParse(runtimes[name]);
     if (!parsed.success) {
       const issue = parsed.error.issues[0];

@@ -16,6 +16,7 @@ import type { EngineVersion, Snapshot } from "../backend.ts";
 import { tableAt } from "../tables.ts";
 import { filesOf, type Import, resolveImport } from "./imports.ts";
 import { criV2, criV3, migratesEachFile } from "./schema.ts";
+import { namesIn } from "./table.ts";
 
 /** One file of the configuration, as a whole and without anything of ours. */
 export interface Loaded {
@@ -136,6 +137,22 @@ export function bodyTable(body: string, path: string): TomlTable {
     return Object.create(null);
   }
 }
+
+/** Whose block defines which handler in a file; handlers of others are not in it. */
+export function ownersIn(file: Loaded): ReadonlyMap<string, string> {
+  const known = owners.get(file);
+  if (known !== undefined) return known;
+  const found = new Map<string, string>();
+  for (const block of file.blocks) {
+    if (block.owner === sharedOwner) continue;
+    for (const name of namesIn(bodyTable(block.body, file.path), [criV2, criV3]))
+      if (!found.has(name)) found.set(name, block.owner);
+  }
+  owners.set(file, found);
+  return found;
+}
+
+const owners = new WeakMap<Loaded, ReadonlyMap<string, string>>();
 
 export function stringList(table: TomlTable, key: string, path: string): string[] {
   const value = table[key];
