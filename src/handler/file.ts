@@ -1,3 +1,4 @@
+import "../jitless.ts";
 import * as z from "zod/mini";
 import { ContainerdPart, CrioPart, Handler, HandlerName, HostPath, OptionValue, OwnerName } from "./model.ts";
 

@@ -1,3 +1,4 @@
+import "../jitless.ts";
 import * as z from "zod/mini";
 
 // Schemas are lazy: to make them all takes longer than most commands, which need a few or none of them.

@@ -12,12 +12,20 @@ export function mountPointsWithin(folder: string): string[] {
   return parseMountPoints(mountinfo).filter((point) => point === folder || point.startsWith(below));
 }
 
+let known: string | undefined;
+
+/** Of this moment: several files are looked at in one go, and the kernel writes it anew for every reader. */
 function readMountinfo(): string {
+  if (known !== undefined) return known;
   try {
-    return readFileSync("/proc/self/mountinfo", "latin1");
+    known = readFileSync("/proc/self/mountinfo", "latin1");
   } catch {
-    return "";
+    known = "";
   }
+  queueMicrotask(() => {
+    known = undefined;
+  });
+  return known;
 }
 
 function asWritten(path: string): string {

@@ -1,5 +1,4 @@
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
 import { dirname } from "node:path";
 import process from "node:process";
 import { ShimctlError } from "../error.ts";
@@ -55,6 +54,7 @@ export function complaintOf(
 }
 
 function privateFolder(): string {
+  const { tmpdir } = process.getBuiltinModule("node:os");
   try {
     return mkdtempSync(`${tmpdir()}/shimctl-prove-`);
   } catch (cause) {

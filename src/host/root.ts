@@ -97,7 +97,7 @@ function walk(outside: (path: string) => string, path: string): Place {
   let links = 0;
   /** How many names at the end of `ahead` are the path's own; those before them came out of a link. */
   let own = ahead.length;
-  let stat = lstatSync(outside("/"), { bigint: true, throwIfNoEntry: false });
+  let stat: BigIntStats | undefined;
   for (let name = ahead.shift(); name !== undefined; name = ahead.shift()) {
     const fromLink = ahead.length >= own;
     own = Math.min(own, ahead.length);
@@ -107,8 +107,13 @@ function walk(outside: (path: string) => string, path: string): Place {
       continue;
     }
     const here = join([...done, name]);
+    const real = outside(here);
+    if (ahead.length > 0 && isFolder(real)) {
+      done.push(name);
+      continue;
+    }
     try {
-      stat = lstatSync(outside(here), { bigint: true, throwIfNoEntry: false });
+      stat = lstatSync(real, { bigint: true, throwIfNoEntry: false });
     } catch (error) {
       return { kind: "refused", reason: reasonOf(error) };
     }
@@ -126,16 +131,35 @@ function walk(outside: (path: string) => string, path: string): Place {
         if (!fromLink) own += 1;
         continue;
       }
+      // What it leads to is another file, even where nothing follows: a link to the root.
+      stat = undefined;
       if (target.startsWith("/")) done.length = 0;
       ahead.unshift(...split(target));
       continue;
     }
     if (ahead.length > 0 && !stat.isDirectory())
       return { kind: "refused", reason: `${here} is not a folder` };
+    if (ahead.length > 0) rememberFolder(real);
     done.push(name);
   }
+  stat ??= lstatSync(outside(join(done)), { bigint: true, throwIfNoEntry: false });
   if (stat === undefined) return { kind: "absent", resolved: join(done), dangling: false };
   return { kind: "there", resolved: join(done), stat };
+}
+
+/**
+ * Folders that were found to be no links at this moment. A command asks for dozens of paths in one go, most of
+ * them below the same few folders.
+ */
+const folders = new Set<string>();
+
+function isFolder(real: string): boolean {
+  return folders.has(real);
+}
+
+function rememberFolder(real: string): void {
+  if (folders.size === 0) queueMicrotask(() => folders.clear());
+  folders.add(real);
 }
 
 function split(path: string): string[] {
