@@ -86,6 +86,20 @@ export function parseJournal(text: string): JournalLine[] {
   });
 }
 
+/** Whether the lines of one operation are those of one that ended: then nothing in them matters any more. */
+export function hasEnded(text: string): boolean {
+  const lines = text.trimEnd().split("\n");
+  const [first, last] = [lines[0], lines.at(-1)].map((line) => {
+    try {
+      const value: unknown = JSON.parse(line ?? "");
+      return typeof value === "object" && value !== null ? value : {};
+    } catch {
+      return {};
+    }
+  }) as { readonly step?: unknown; readonly operation?: unknown }[];
+  return first?.step === "begin" && last?.step === "end" && first.operation === last.operation;
+}
+
 /** Throws where a newer release has written the journal: what it left unfinished is not ours to touch. */
 export function refuseNewer(text: string, path: string): void {
   const newest = Math.max(0, ...[...text.matchAll(/^\{"format":(\d+)/gm)].map((match) => Number(match[1])));
