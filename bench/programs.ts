@@ -1,6 +1,6 @@
-import { spawnSync } from "node:child_process";
 import { mkdirSync, writeFileSync } from "node:fs";
-import process from "node:process";
+import { compile } from "../build/compile.ts";
+import { nativeTarget } from "../build/target.ts";
 
 /** The executable as it is released, and a program without a line of code, compiled in the same way. */
 export interface Programs {
@@ -10,30 +10,10 @@ export interface Programs {
 
 export function compilePrograms(folder: string): Programs {
   mkdirSync(folder, { recursive: true });
-  writeFileSync(`${folder}/empty.ts`, "export {};\n");
-  return {
-    shimctl: compile(`${import.meta.dirname}/../src/main.ts`, `${folder}/shimctl`),
-    empty: compile(`${folder}/empty.ts`, `${folder}/empty`),
-  };
-}
-
-function compile(source: string, outfile: string): string {
-  const result = spawnSync(
-    process.execPath,
-    [
-      "build",
-      "--compile",
-      "--minify",
-      "--splitting",
-      "--bytecode",
-      "--format=esm",
-      "--no-compile-autoload-dotenv",
-      "--no-compile-autoload-bunfig",
-      source,
-      `--outfile=${outfile}`,
-    ],
-    { encoding: "utf8" },
-  );
-  if (result.status !== 0) throw new Error(`${source} was not compiled: ${result.stderr}`);
-  return outfile;
+  const programs = { shimctl: `${folder}/shimctl`, empty: `${folder}/empty` };
+  const nothing = `${folder}/empty.ts`;
+  writeFileSync(nothing, "export {};\n");
+  compile(nativeTarget(), programs.shimctl);
+  compile(nativeTarget(), programs.empty, nothing);
+  return programs;
 }
