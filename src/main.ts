@@ -1,6 +1,5 @@
-import { writeSync } from "node:fs";
+import { fstatSync, writeSync } from "node:fs";
 import process from "node:process";
-import { isatty } from "node:tty";
 import { main } from "./cli/main.ts";
 import { ExitCode } from "./error.ts";
 import { reasonOf } from "./host/root.ts";
@@ -22,6 +21,15 @@ function writeAll(fd: number, text: string): string | undefined {
   return undefined;
 }
 
+/** Only a device can be one: to load `node:tty` takes as long as all the rest of `shimctl version`. */
+function isTerminal(fd: number): boolean {
+  try {
+    return fstatSync(fd).isCharacterDevice() && process.getBuiltinModule("node:tty").isatty(fd);
+  } catch {
+    return false;
+  }
+}
+
 let unprinted: string | undefined;
 
 const stop = new AbortController();
@@ -36,8 +44,12 @@ const code = await main(process.argv.slice(2), {
     writeAll(2, text);
   },
   env: process.env,
-  outIsTerminal: isatty(1),
-  errIsTerminal: isatty(2),
+  get outIsTerminal() {
+    return isTerminal(1);
+  },
+  get errIsTerminal() {
+    return isTerminal(2);
+  },
   signal: stop.signal,
   now: () => new Date(),
 });

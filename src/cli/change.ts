@@ -184,7 +184,7 @@ export function requestOf(
   const facts: ResolveFacts = {
     prefix: options.prefix,
     snapshotter: options.snapshotter,
-    exists: (path) => node.host.exists(path),
+    exists: once((path) => node.host.exists(path)),
   };
   const handlers = (): Asked[] => {
     const fromFile = file === undefined ? [] : resolveFile(file, facts);
@@ -200,6 +200,16 @@ export function requestOf(
       : (file?.content.allow_missing ?? false),
     retries: options.retries,
     updatePresets: options.updatePresets,
+  };
+}
+
+/** The same handler for two engines, and twenty handlers of one runtime, ask for the same few paths. */
+function once(ask: (path: string) => boolean): (path: string) => boolean {
+  const known = new Map<string, boolean>();
+  return (path) => {
+    const answer = known.get(path) ?? ask(path);
+    known.set(path, answer);
+    return answer;
   };
 }
 

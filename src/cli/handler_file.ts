@@ -2,7 +2,7 @@ import { type ErrorFacts, ShimctlError } from "../error.ts";
 import { type Asked, ask, type Basis, type Locate } from "../handler/asked.ts";
 import { type Entry, HandlerFile, handlerFileFormat, keysAt } from "../handler/file.ts";
 import type { Preset } from "../handler/preset.ts";
-import { findPreset, presets } from "../handler/presets/registry.ts";
+import { allPresets, findPreset } from "../handler/presets/registry.ts";
 import { type ResolveFacts, resolvePreset } from "../handler/resolve.ts";
 import { decodeToml } from "../toml/decode.ts";
 import { factsAt } from "../toml/excerpt.ts";
@@ -140,7 +140,7 @@ export function presetFor(name: string, where: () => ErrorFacts = () => ({})): P
     ...where(),
     hint: `${nearest(
       name,
-      presets.map((known) => known.name),
+      allPresets().map((known) => known.name),
     )}\`shimctl presets\` lists them, and a handler file can define any other`,
   });
 }

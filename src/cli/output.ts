@@ -2,7 +2,7 @@ import type { Problem } from "../engine/backend.ts";
 import { ExitCode, ShimctlError } from "../error.ts";
 import type { Handler } from "../handler/model.ts";
 import { reasonOf } from "../host/root.ts";
-import { sha256 } from "../host/state.ts";
+import { sha256 } from "../sha256.ts";
 import type { Change, Outcome, Proof } from "../transaction/outcome.ts";
 
 /** The number of the JSON documents' format; it grows when a field changes its meaning. */

@@ -1,6 +1,6 @@
 import { backends } from "../engine/registry.ts";
 import { ShimctlError } from "../error.ts";
-import { presets as all } from "../handler/presets/registry.ts";
+import { allPresets } from "../handler/presets/registry.ts";
 import { type ResolveFacts, resolvePreset } from "../handler/resolve.ts";
 import { openHost } from "../host/root.ts";
 import { presetFor } from "./handler_file.ts";
@@ -19,7 +19,7 @@ export function presets(io: Io, parsed: Parsed): number {
     snapshotter: parsed.options.snapshotter,
     exists: (path) => host.exists(path),
   };
-  const chosen = name === undefined ? all : [presetFor(name)];
+  const chosen = name === undefined ? allPresets() : [presetFor(name)];
   const entries = chosen.map((preset) => {
     const handler = resolvePreset(preset, preset.name, facts);
     const written = backends

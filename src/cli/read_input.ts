@@ -1,7 +1,7 @@
 import { closeSync, constants, fstatSync, openSync, readSync } from "node:fs";
-import { setTimeout as sleep } from "node:timers/promises";
 import { ShimctlError } from "../error.ts";
 import { reasonOf } from "../host/root.ts";
+import { sleep } from "../host/sleep.ts";
 import { isErrno } from "../host/state.ts";
 
 /** No handler file comes near to it. */

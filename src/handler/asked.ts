@@ -1,16 +1,19 @@
-import { isDeepStrictEqual } from "node:util";
+import "../jitless.ts";
 import * as z from "zod/mini";
 import { type ErrorFacts, ShimctlError } from "../error.ts";
+import { isSame } from "../same.ts";
 import type { Entry } from "./file.ts";
 import { Handler } from "./model.ts";
 
 /** A preset as it resolved when its handler was installed; a later release or host does not change it. */
-export const Basis = z.strictObject({
-  preset: z.string(),
-  /** `--prefix`, where one was given. */
-  prefix: z.optional(z.string()),
-  handler: Handler,
-});
+export const Basis = z.lazy(() =>
+  z.strictObject({
+    preset: z.string(),
+    /** `--prefix`, where one was given. */
+    prefix: z.optional(z.string()),
+    handler: Handler,
+  }),
+);
 
 export type Basis = z.infer<typeof Basis>;
 
@@ -36,7 +39,12 @@ export type Locate = (keys: readonly string[]) => ErrorFacts;
 
 /** @throws ShimctlError `usage` where the result is no handler */
 export function ask(name: string, basis: Basis | undefined, override: Override, locate?: Locate): Asked {
-  const handler = validHandler(combine(name, basis?.handler, override), name, locate);
+  // A preset as it stands is a handler: a test sees to it for all of them.
+  const asItStands = basis?.prefix === undefined && Object.keys(override).length === 0;
+  const handler =
+    basis !== undefined && asItStands && basis.handler.name === name
+      ? basis.handler
+      : validHandler(combine(name, basis?.handler, override), name, locate);
   return basis === undefined ? { handler, override } : { handler, basis, override };
 }
 
@@ -45,7 +53,7 @@ export function asRecorded(asked: Asked, recorded: Basis | undefined): Asked | u
   const { handler, basis, override = {} } = asked;
   if (basis === undefined || recorded === undefined) return undefined;
   if (basis.preset !== recorded.preset || basis.prefix !== recorded.prefix) return undefined;
-  if (isDeepStrictEqual(basis, recorded)) return asked;
+  if (isSame(basis, recorded)) return asked;
   return ask(handler.name, recorded, override);
 }
 

@@ -1,5 +1,4 @@
 import { type BigIntStats, closeSync, fstatSync, lstatSync } from "node:fs";
-import { setTimeout as sleep } from "node:timers/promises";
 import { dropLease, leaseHolds, settle, takeLease } from "./lease.ts";
 import type { Libc } from "./libc/libc.ts";
 import {
@@ -19,6 +18,7 @@ import {
   writeTemp,
 } from "./pending.ts";
 import { readOpen } from "./root.ts";
+import { sleep } from "./sleep.ts";
 
 /** `null`: there is no such file. */
 export type Bytes = Uint8Array | null;

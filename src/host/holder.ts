@@ -1,5 +1,4 @@
 import { fstatSync, readFileSync, readSync, statSync, writeSync } from "node:fs";
-import { hostname } from "node:os";
 import process from "node:process";
 
 /** Who holds the node's lock, and at what. */
@@ -32,7 +31,7 @@ const lineLength = 512;
 export function describeSelf(owner: string, command: string): HolderLine {
   const { env } = process;
   return {
-    host: env["POD_NAME"] || env["HOSTNAME"] || hostname(),
+    host: env["POD_NAME"] || env["HOSTNAME"] || readText("/proc/sys/kernel/hostname").trim(),
     pid: process.pid,
     pidns: processNamespace(),
     boot: bootId(),

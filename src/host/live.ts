@@ -1,4 +1,3 @@
-import { execFile } from "node:child_process";
 import { existsSync } from "node:fs";
 import type { Cri, CriAnswer, Sandbox } from "./cri/client.ts";
 import type { Host } from "./root.ts";
@@ -90,8 +89,9 @@ async function connectSystemd(host: Host): Promise<Systemd | undefined> {
 }
 
 /** A program by its arguments, no shell in between. `done`, or how it failed. */
-function run(argv: readonly string[], signal: AbortSignal | undefined): Promise<string> {
+async function run(argv: readonly string[], signal: AbortSignal | undefined): Promise<string> {
   const [program = "", ...args] = argv;
+  const { execFile } = await import("node:child_process");
   return new Promise((resolve) => {
     execFile(program, args, { ...(signal === undefined ? {} : { signal }) }, (error, _, stderr) => {
       if (error === null) return resolve("done");
@@ -101,7 +101,8 @@ function run(argv: readonly string[], signal: AbortSignal | undefined): Promise<
   });
 }
 
-function shownBySystemctl(name: string): Promise<UnitState | undefined> {
+async function shownBySystemctl(name: string): Promise<UnitState | undefined> {
+  const { execFile } = await import("node:child_process");
   const keys = "LoadState,ActiveState,SubState,Result,InvocationID,KillMode,ActiveEnterTimestamp";
   return new Promise((resolve) => {
     const args = ["show", "--timestamp=unix", `--property=${keys}`, name];

@@ -10,7 +10,6 @@ import {
   type Stats,
 } from "node:fs";
 import process from "node:process";
-import { setTimeout as sleep } from "node:timers/promises";
 import { ShimctlError } from "../error.ts";
 import {
   describeHolder,
@@ -22,9 +21,10 @@ import {
   writeHolder,
 } from "./holder.ts";
 import { Errno, type Libc, loadLibc } from "./libc/libc.ts";
-import { mountPoints } from "./mounts.ts";
+import { mountPointsWithin } from "./mounts.ts";
 import type { Inheritance } from "./process.ts";
 import { type Host, reasonOf } from "./root.ts";
+import { sleep } from "./sleep.ts";
 import { isErrno } from "./state.ts";
 
 export type { LockHolder } from "./holder.ts";
@@ -268,7 +268,7 @@ function waiting(options: LockOptions): Wait {
   const every = options.noticeMs ?? noticeMs;
   let notice = begin + every;
   return async (holder) => {
-    if (options.signal?.aborted === true) throw stopped();
+    refuseStopped(options.signal);
     const now = performance.now();
     const left = begin + options.timeoutMs - now;
     if (left <= 0) {
@@ -282,16 +282,14 @@ function waiting(options: LockOptions): Wait {
       notice = now + every;
       options.onWait?.(holder());
     }
-    try {
-      await sleep(Math.min(left, 20 + Math.random() * 60), undefined, { signal: options.signal });
-    } catch {
-      throw stopped();
-    }
+    await sleep(Math.min(left, 20 + Math.random() * 60), options.signal);
+    refuseStopped(options.signal);
   };
 }
 
-function stopped(): ShimctlError {
-  return new ShimctlError("interrupted", "Stopped by a signal while waiting for the node's lock", {
+function refuseStopped(signal: AbortSignal | undefined): void {
+  if (signal?.aborted !== true) return;
+  throw new ShimctlError("interrupted", "Stopped by a signal while waiting for the node's lock", {
     hint: "run the same command again",
     retryable: true,
   });
@@ -370,7 +368,7 @@ function lockFolder(host: Host): string {
 function refuseHiddenRun(host: Host): void {
   if (host.root === "/") return;
   const within = (path: string, folder: string) => path === folder || path.startsWith(`${folder}/`);
-  const parts = mountPoints().filter((point) => within(point, host.root));
+  const parts = mountPointsWithin(host.root);
   if (parts.length === 0) return;
   for (const path of [lockPath, kataLockPath].map((file) => file.slice(0, file.lastIndexOf("/")))) {
     const real = host.real(path);

@@ -1,7 +1,6 @@
-import { spawnSync } from "node:child_process";
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
 import { dirname } from "node:path";
+import process from "node:process";
 import { ShimctlError } from "../error.ts";
 import { reasonOf } from "./root.ts";
 
@@ -31,6 +30,8 @@ export function complaintOf(
       mkdirSync(dirname(file.path), { recursive: true });
       writeFileSync(file.path, file.bytes, { mode: 0o600 });
     }
+    // Most runs name no parser, and need not load what runs one.
+    const { spawnSync } = process.getBuiltinModule("node:child_process");
     const result = spawnSync(binary, [...args], {
       encoding: "utf8",
       timeout: limitMs,
@@ -53,6 +54,7 @@ export function complaintOf(
 }
 
 function privateFolder(): string {
+  const { tmpdir } = process.getBuiltinModule("node:os");
   try {
     return mkdtempSync(`${tmpdir()}/shimctl-prove-`);
   } catch (cause) {

@@ -1,4 +1,3 @@
-import { randomBytes } from "node:crypto";
 import {
   closeSync,
   constants,
@@ -16,6 +15,7 @@ import { basename, dirname } from "node:path";
 import { ShimctlError } from "../error.ts";
 import { cString, Errno, type Libc } from "./libc/libc.ts";
 import { copyLabel, copyMetadata } from "./metadata.ts";
+import { randomSuffix } from "./random.ts";
 import type { Host } from "./root.ts";
 import { isErrno } from "./state.ts";
 
@@ -58,7 +58,7 @@ export interface Pending {
  * a dot. CRI-O reads every file in its drop-in folder, whatever its name: there, locate with a `tempDir`.
  */
 export function nameTemp(target: Target): Pending {
-  const name = `.${basename(target.resolved)}.shimctl-${randomBytes(6).toString("hex")}.tmp`;
+  const name = `.${basename(target.resolved)}.shimctl-${randomSuffix()}.tmp`;
   const real = `${target.tempRealFolder}/${name}`;
   let ours = true;
   return {

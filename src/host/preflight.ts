@@ -11,7 +11,7 @@ import {
 import { basename, dirname } from "node:path";
 import { type ErrorFacts, ShimctlError } from "../error.ts";
 import { type Libc, loadedLibc } from "./libc/libc.ts";
-import { mountPoints } from "./mounts.ts";
+import { mountPointsWithin } from "./mounts.ts";
 import type { Host } from "./root.ts";
 import { isErrno } from "./state.ts";
 
@@ -50,7 +50,8 @@ export function preflight(host: Host, path: string, tempDir?: string): void {
     refuse(path, "it is not a regular file", "put a regular file in its place, or move it away");
   }
   // rename(2) onto a mount point is EBUSY, and writing in place would not be atomic.
-  if (mountPoints().includes(`${realpathSync(folder)}/${basename(real)}`)) {
+  const mountable = `${realpathSync(folder)}/${basename(real)}`;
+  if (mountPointsWithin(mountable).includes(mountable)) {
     refuse(path, "the file itself is a mount point", "mount the folder, not the file");
   }
   if (stat.nlink > 1) {

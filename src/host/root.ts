@@ -93,73 +93,93 @@ type Place =
 
 function walk(outside: (path: string) => string, path: string): Place {
   const ahead = split(path);
-  const done: string[] = [];
+  /** What is behind us, without links: "" for the root. */
+  let done = "";
   let links = 0;
   /** How many names at the end of `ahead` are the path's own; those before them came out of a link. */
   let own = ahead.length;
-  let stat = lstatSync(outside("/"), { bigint: true, throwIfNoEntry: false });
+  let stat: BigIntStats | undefined;
   for (let name = ahead.shift(); name !== undefined; name = ahead.shift()) {
     const fromLink = ahead.length >= own;
     own = Math.min(own, ahead.length);
     if (name === "..") {
-      done.pop();
-      stat = lstatSync(outside(join(done)), { bigint: true, throwIfNoEntry: false });
+      done = done.slice(0, Math.max(0, done.lastIndexOf("/")));
+      stat = undefined;
       continue;
     }
-    const here = join([...done, name]);
+    const here = `${done}/${name}`;
+    const real = outside(here);
+    if (ahead.length > 0 && folders.has(real)) {
+      done = here;
+      continue;
+    }
     try {
-      stat = lstatSync(outside(here), { bigint: true, throwIfNoEntry: false });
+      stat = lstatSync(real, { bigint: true, throwIfNoEntry: false });
     } catch (error) {
       return { kind: "refused", reason: reasonOf(error) };
     }
     if (stat === undefined)
-      return { kind: "absent", resolved: lexical([...done, name, ...ahead]), dangling: fromLink };
+      return { kind: "absent", resolved: lexical([here, ...ahead].join("/")), dangling: fromLink };
     if (stat.isSymbolicLink()) {
       links += 1;
       if (links > linkLimit) return { kind: "refused", reason: "its symbolic links do not end" };
       let target: string;
       try {
-        target = readlinkSync(outside(here));
+        target = readlinkSync(real);
       } catch {
         // It was replaced since it was looked at: look again. The limit ends this as well.
         ahead.unshift(name);
         if (!fromLink) own += 1;
         continue;
       }
-      if (target.startsWith("/")) done.length = 0;
+      // What it leads to is another file, even where nothing follows: a link to the root.
+      stat = undefined;
+      if (target.startsWith("/")) done = "";
       ahead.unshift(...split(target));
       continue;
     }
-    if (ahead.length > 0 && !stat.isDirectory())
-      return { kind: "refused", reason: `${here} is not a folder` };
-    done.push(name);
+    if (ahead.length > 0) {
+      if (!stat.isDirectory()) return { kind: "refused", reason: `${here} is not a folder` };
+      rememberFolder(real);
+    }
+    done = here;
   }
-  if (stat === undefined) return { kind: "absent", resolved: join(done), dangling: false };
-  return { kind: "there", resolved: join(done), stat };
+  const resolved = done === "" ? "/" : done;
+  stat ??= lstatSync(outside(resolved), { bigint: true, throwIfNoEntry: false });
+  return stat === undefined
+    ? { kind: "absent", resolved, dangling: false }
+    : { kind: "there", resolved, stat };
+}
+
+/**
+ * Folders that were found to be no links at this moment. A command asks for dozens of paths in one go, most of
+ * them below the same few folders.
+ */
+const folders = new Set<string>();
+
+function rememberFolder(real: string): void {
+  if (folders.size === 0) queueMicrotask(() => folders.clear());
+  folders.add(real);
 }
 
 function split(path: string): string[] {
   return path.split("/").filter((name) => name !== "" && name !== ".");
 }
 
-function join(names: readonly string[]): string {
-  return `/${names.join("/")}`;
-}
-
 /** What is not there has no links: `..` takes away the name before it, and stops at the root. */
-function lexical(names: readonly string[]): string {
+function lexical(path: string): string {
   const kept: string[] = [];
-  for (const name of names) {
+  for (const name of split(path)) {
     if (name === "..") kept.pop();
     else kept.push(name);
   }
-  return join(kept);
+  return `/${kept.join("/")}`;
 }
 
 function isLink(outside: (path: string) => string, path: string): boolean {
   const names = split(path);
   const name = names.pop();
-  const parent = walk(outside, join(names));
+  const parent = walk(outside, `/${names.join("/")}`);
   if (name === undefined || name === ".." || parent.kind !== "there") return false;
   return (
     lstatSync(outside(`${parent.resolved === "/" ? "" : parent.resolved}/${name}`), {

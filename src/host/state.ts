@@ -1,4 +1,3 @@
-import { createHash, randomBytes } from "node:crypto";
 import {
   closeSync,
   constants,
@@ -18,6 +17,7 @@ import {
 } from "node:fs";
 import { dirname } from "node:path";
 import { ShimctlError } from "../error.ts";
+import { randomSuffix } from "./random.ts";
 
 /**
  * Files that only shimctl writes (record, journal, store), by their real path. Everything here is durable
@@ -25,7 +25,7 @@ import { ShimctlError } from "../error.ts";
  * (fsync(2): "Calling fsync() does not necessarily ensure that the entry in the directory … has reached disk").
  */
 export function writeDurable(path: string, bytes: Uint8Array): void {
-  const temp = `${path}.${randomBytes(6).toString("hex")}.tmp`;
+  const temp = `${path}.${randomSuffix()}.tmp`;
   const fd = openSync(
     temp,
     constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL | constants.O_NOFOLLOW,
@@ -173,10 +173,6 @@ export function removeState(path: string): void {
   } catch (error) {
     if (!isErrno(error, "ENOENT")) throw error;
   }
-}
-
-export function sha256(bytes: Uint8Array): string {
-  return createHash("sha256").update(bytes).digest("hex");
 }
 
 function isThere(path: string): boolean {

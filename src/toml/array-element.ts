@@ -2,7 +2,15 @@ import { ShimctlError } from "../error.ts";
 import { factsAt } from "./excerpt.ts";
 import { scanToml } from "./parse.ts";
 import { renderPath, renderString } from "./render.ts";
-import { type ArrayValue, decodeString, type KeyValue, pathOf, type Scan, type Span } from "./scan.ts";
+import {
+  type ArrayValue,
+  decodeString,
+  type Item,
+  type KeyValue,
+  pathOf,
+  type Scan,
+  type Span,
+} from "./scan.ts";
 import { cut, eolBefore, lineStart, nextLineStart, splice, wholeLines } from "./splice.ts";
 
 /**
@@ -47,8 +55,7 @@ export function removeArrayElement(
   path?: string,
 ): string {
   const scanned = scanToml(text, path);
-  if (!scanned.items.some((item) => item.kind === "key-value" && samePath(pathOf(item), keyPath)))
-    return text;
+  if (!scanned.items.some((item) => isAt(item, keyPath))) return text;
   const { array } = findArray(scanned, keyPath, path);
   const index = indexOf(text, array, value);
   return index < 0 ? text : cut(text, spansOf(text, array, index));
@@ -61,8 +68,7 @@ export function readArrayElements(
   path?: string,
 ): string[] | undefined {
   const scanned = scanToml(text, path);
-  if (!scanned.items.some((item) => item.kind === "key-value" && samePath(pathOf(item), keyPath)))
-    return undefined;
+  if (!scanned.items.some((item) => isAt(item, keyPath))) return undefined;
   return findArray(scanned, keyPath, path).array.elements.map(({ value }) =>
     decodeString(text.slice(value.span.start, value.span.end)),
   );
@@ -133,7 +139,7 @@ function findArray(
     if (item.kind === "array-of-tables") {
       inArrayOfTables ||=
         item.path.length <= keyPath.length && item.path.every((part, at) => part === keyPath[at]);
-    } else if (item.kind === "key-value" && samePath(pathOf(item), keyPath)) {
+    } else if (item.kind === "key-value" && isAt(item, keyPath)) {
       found.push(item);
     }
   }
@@ -158,8 +164,10 @@ function findArray(
   return { array: value, keyValue };
 }
 
-function samePath(a: readonly string[], b: readonly string[]): boolean {
-  return a.length === b.length && a.every((part, at) => part === b[at]);
+function isAt(item: Item, keyPath: readonly string[]): boolean {
+  // Nearly every key of a file has another depth, and needs no path made for it.
+  if (item.kind !== "key-value" || item.table.length + item.key.length !== keyPath.length) return false;
+  return pathOf(item).every((part, at) => part === keyPath[at]);
 }
 
 function insert(text: string, at: number, added: string): string {

@@ -106,8 +106,24 @@ export function findBlocks(source: string | Scan, path?: string): Block[] {
 }
 
 /** Blocks and problems alike, without refusing: for reports on a file that someone has edited. */
-export function inspectBlocks(source: string | Scan): { blocks: Block[]; problems: MarkerProblem[] } {
+export function inspectBlocks(source: string | Scan): Inspection {
   const scanned = typeof source === "string" ? scanToml(source) : source;
+  const known = inspected.get(scanned);
+  if (known !== undefined) return known;
+  const inspection = inspect(scanned);
+  inspected.set(scanned, inspection);
+  return inspection;
+}
+
+interface Inspection {
+  readonly blocks: Block[];
+  readonly problems: MarkerProblem[];
+}
+
+/** A file's blocks are looked for a dozen times in one plan. */
+const inspected = new WeakMap<Scan, Inspection>();
+
+function inspect(scanned: Scan): Inspection {
   const { text } = scanned;
   const blocks: Block[] = [];
   const problems: MarkerProblem[] = [];

@@ -20,8 +20,11 @@ export function decodeToml(bytes: Uint8Array, path: string): string {
   }
   if (bytes[0] === 0xef && bytes[1] === 0xbb && bytes[2] === 0xbf)
     throw byteOrderMark(new TextDecoder().decode(bytes), path);
-  const invalid = firstInvalidByte(bytes);
-  if (invalid >= 0) {
+  let text: string;
+  try {
+    text = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(bytes);
+  } catch {
+    const invalid = firstInvalidByte(bytes);
     // Lossy on purpose: only to show the line. One U+FFFD per bad sequence keeps the column right.
     const readable = new TextDecoder("utf-8", { ignoreBOM: true });
     const before = readable.decode(bytes.subarray(0, invalid));
@@ -31,7 +34,6 @@ export function decodeToml(bytes: Uint8Array, path: string): string {
       hint: "Save the file as UTF-8.",
     });
   }
-  const text = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(bytes);
   refuseControls(text, path);
   return text;
 }

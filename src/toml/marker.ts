@@ -1,11 +1,11 @@
-import { createHash } from "node:crypto";
+import { sha256 } from "../sha256.ts";
 
 /** The format of blocks and marked lines that this program writes; older ones it reads, newer ones it refuses. */
 export const markerFormat = 1;
 
 /** The hash that tells whether what a marker covers is as it was written. */
 export function markerHash(content: string): string {
-  return createHash("sha256").update(content).digest("hex").slice(0, 16);
+  return sha256(content).slice(0, 16);
 }
 
 /** Owner names that can stand in a marker. */

@@ -1,4 +1,3 @@
-import { setTimeout as sleep } from "node:timers/promises";
 import type { FileEdit } from "../engine/backend.ts";
 import { ShimctlError } from "../error.ts";
 import {
@@ -15,7 +14,8 @@ import { type Libc, loadLibc } from "../host/libc/libc.ts";
 import { flushFolders, locate, type Target } from "../host/pending.ts";
 import { preflight } from "../host/preflight.ts";
 import type { Host } from "../host/root.ts";
-import { sha256 } from "../host/state.ts";
+import { sleep } from "../host/sleep.ts";
+import { sha256 } from "../sha256.ts";
 import { lost, mergeForeign } from "./merge.ts";
 
 /**

@@ -2,7 +2,7 @@ import type { EngineState, Expectation, Snapshot } from "../engine/backend.ts";
 import { ShimctlError } from "../error.ts";
 import type { Handler, Need } from "../handler/model.ts";
 import type { Sandbox } from "../host/cri/client.ts";
-import { sha256 } from "../host/state.ts";
+import { sha256 } from "../sha256.ts";
 import { activate, cannotVerify } from "./activate.ts";
 import type { Activation, Verdict } from "./activation.ts";
 import { type Baseline, refuseToRestart, takeBaseline } from "./baseline.ts";

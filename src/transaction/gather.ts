@@ -62,6 +62,18 @@ export function withEdits(
   return gather(overlay, backend, site);
 }
 
+/** Whether everything in a snapshot is on the host as it says, byte for byte. */
+export function isStill(host: HostFiles, { files, folders }: Snapshot): boolean {
+  return (
+    [...files].every(([path, then]) => {
+      const now = host.read(path);
+      if (now.kind !== "file" || then.kind !== "file") return now.kind === "absent" && then.kind === "absent";
+      if (now.resolved !== then.resolved || now.linked !== then.linked) return false;
+      return Buffer.compare(now.bytes, then.bytes) === 0;
+    }) && [...folders].every(([path, names]) => host.list(path)?.join("/") === names?.join("/"))
+  );
+}
+
 /** The engine's configuration as it stands. */
 export function readEngine(
   host: HostFiles,

@@ -1,3 +1,4 @@
+import "../jitless.ts";
 import * as z from "zod/mini";
 import { ShimctlError } from "../error.ts";
 import { Basis } from "../handler/asked.ts";
@@ -11,53 +12,55 @@ const Hash = z.nullable(z.string());
  * One line of the journal. Lines hold names, paths and hashes only: no byte of a configuration, so no
  * secret either. The old bytes are in the store, by their hash.
  */
-export const JournalLine = z.union([
-  z.object({
-    ...base,
-    step: z.literal("begin"),
-    command: z.string(),
-    owner: z.string(),
-    /** Whose files these are: what is unfinished is undone or finished there, whatever the next run is about. */
-    engine: z.optional(z.string()),
-    rootFile: z.optional(z.string()),
-    /** What the owner had, and shall have: enough to undo or to finish without any other file. */
-    previous: z.array(Handler),
-    desired: z.array(Handler),
-    bases: z.optional(z.record(z.string(), Basis)),
-    /** Folders that will be made. */
-    folders: z.array(z.string()),
-  }),
-  z.object({
-    ...base,
-    step: z.literal("intent"),
-    path: z.string(),
-    target: z.string(),
-    temp: z.string(),
-    before: Hash,
-    after: Hash,
-  }),
-  z.object({ ...base, step: z.literal("committed"), path: z.string(), before: Hash, after: Hash }),
-  z.object({ ...base, step: z.literal("kept"), path: z.string(), store: z.string(), why: z.string() }),
-  /** Every file is in place; the engine is about to be restarted. From here on it may run with the change. */
-  z.object({
-    ...base,
-    step: z.literal("restart"),
-    unit: z.string(),
-    way: z.string(),
-    /** The run of the unit that does not have the change. */
-    invocation: z.string(),
-    present: z.array(z.string()),
-    absent: z.array(z.string()),
-    kept: z.array(z.string()),
-    /** What the plan depended on: the same is not tried again by itself once it was undone. */
-    inputs: z.string(),
-  }),
-  /** There is evidence that the engine does not work with the change: it is undone. */
-  z.object({ ...base, step: z.literal("failed"), why: z.string() }),
-  /** Every file is in place; only the record is still to be written. */
-  z.object({ ...base, step: z.literal("complete") }),
-  z.object({ ...base, step: z.literal("end"), result: z.string(), code: z.optional(z.string()) }),
-]);
+export const JournalLine = z.lazy(() =>
+  z.union([
+    z.object({
+      ...base,
+      step: z.literal("begin"),
+      command: z.string(),
+      owner: z.string(),
+      /** Whose files these are: what is unfinished is undone or finished there, whatever the next run is about. */
+      engine: z.optional(z.string()),
+      rootFile: z.optional(z.string()),
+      /** What the owner had, and shall have: enough to undo or to finish without any other file. */
+      previous: z.array(Handler),
+      desired: z.array(Handler),
+      bases: z.optional(z.record(z.string(), Basis)),
+      /** Folders that will be made. */
+      folders: z.array(z.string()),
+    }),
+    z.object({
+      ...base,
+      step: z.literal("intent"),
+      path: z.string(),
+      target: z.string(),
+      temp: z.string(),
+      before: Hash,
+      after: Hash,
+    }),
+    z.object({ ...base, step: z.literal("committed"), path: z.string(), before: Hash, after: Hash }),
+    z.object({ ...base, step: z.literal("kept"), path: z.string(), store: z.string(), why: z.string() }),
+    /** Every file is in place; the engine is about to be restarted. From here on it may run with the change. */
+    z.object({
+      ...base,
+      step: z.literal("restart"),
+      unit: z.string(),
+      way: z.string(),
+      /** The run of the unit that does not have the change. */
+      invocation: z.string(),
+      present: z.array(z.string()),
+      absent: z.array(z.string()),
+      kept: z.array(z.string()),
+      /** What the plan depended on: the same is not tried again by itself once it was undone. */
+      inputs: z.string(),
+    }),
+    /** There is evidence that the engine does not work with the change: it is undone. */
+    z.object({ ...base, step: z.literal("failed"), why: z.string() }),
+    /** Every file is in place; only the record is still to be written. */
+    z.object({ ...base, step: z.literal("complete") }),
+    z.object({ ...base, step: z.literal("end"), result: z.string(), code: z.optional(z.string()) }),
+  ]),
+);
 
 export type JournalLine = z.infer<typeof JournalLine>;
 
@@ -81,6 +84,20 @@ export function parseJournal(text: string): JournalLine[] {
     const parsed = JournalLine.safeParse(value);
     return parsed.success ? [parsed.data] : [];
   });
+}
+
+/** Whether the lines of one operation are those of one that ended: then nothing in them matters any more. */
+export function hasEnded(text: string): boolean {
+  const lines = text.trimEnd().split("\n");
+  const [first, last] = [lines[0], lines.at(-1)].map((line) => {
+    try {
+      const value: unknown = JSON.parse(line ?? "");
+      return typeof value === "object" && value !== null ? value : {};
+    } catch {
+      return {};
+    }
+  }) as { readonly step?: unknown; readonly operation?: unknown }[];
+  return first?.step === "begin" && last?.step === "end" && first.operation === last.operation;
 }
 
 /** Throws where a newer release has written the journal: what it left unfinished is not ours to touch. */

@@ -1,3 +1,4 @@
+import "../jitless.ts";
 import * as z from "zod/mini";
 import { ShimctlError } from "../error.ts";
 import { Basis } from "../handler/asked.ts";
@@ -6,58 +7,66 @@ import type { Bases } from "./settle.ts";
 
 const formatNumber = 1;
 
-const Owners = z.record(
-  z.string(),
-  z.strictObject({
-    /** As they were resolved when they were written. */
-    handlers: z.record(z.string(), Handler),
-    /** For those that are made from a preset: what it was then. */
-    bases: z.optional(z.record(z.string(), Basis)),
-    updated: z.string(),
-  }),
+const Owners = z.lazy(() =>
+  z.record(
+    z.string(),
+    z.strictObject({
+      /** As they were resolved when they were written. */
+      handlers: z.record(z.string(), Handler),
+      /** For those that are made from a preset: what it was then. */
+      bases: z.optional(z.record(z.string(), Basis)),
+      updated: z.string(),
+    }),
+  ),
 );
 
 export type Owners = z.infer<typeof Owners>;
 
 /** A plan that was undone: the same on the same inputs is not tried again by itself until `until`. */
-const Held = z.strictObject({
-  inputs: z.string(),
-  why: z.string(),
-  tries: z.number(),
-  since: z.string(),
-  until: z.string(),
-});
+const Held = z.lazy(() =>
+  z.strictObject({
+    inputs: z.string(),
+    why: z.string(),
+    tries: z.number(),
+    since: z.string(),
+    until: z.string(),
+  }),
+);
 
 export type Held = z.infer<typeof Held>;
 
 /** A restart of the engine that we made. */
-const Restart = z.strictObject({ time: z.string(), owner: z.string(), why: z.string() });
+const Restart = z.lazy(() => z.strictObject({ time: z.string(), owner: z.string(), why: z.string() }));
 
 export type Restart = z.infer<typeof Restart>;
 
 /** What was written and no start of the engine was seen to serve yet, and since when. */
-const Pending = z.strictObject({ since: z.string() });
+const Pending = z.lazy(() => z.strictObject({ since: z.string() }));
 
 export type Pending = z.infer<typeof Pending>;
 
-const Root = z.strictObject({
-  owners: Owners,
-  held: z.optional(z.record(z.string(), Held)),
-  pending: z.optional(Pending),
-});
+const Root = z.lazy(() =>
+  z.strictObject({
+    owners: Owners,
+    held: z.optional(z.record(z.string(), Held)),
+    pending: z.optional(Pending),
+  }),
+);
 
 export type Root = z.infer<typeof Root>;
 
 /** What we own on this node. It is rebuilt from the markers in the files when it is lost. */
-export const NodeRecord = z.strictObject({
-  format: z.literal(formatNumber),
-  /** By the engine's root file: two configurations on one node have nothing to do with each other. */
-  roots: z.record(z.string(), Root),
-  /** Folders that we made, outermost first; they go when they are empty again. */
-  folders: z.array(z.string()),
-  /** Of this node's engine, over all owners and reboots; those of the last day. */
-  restarts: z.optional(z.array(Restart)),
-});
+export const NodeRecord = z.lazy(() =>
+  z.strictObject({
+    format: z.literal(formatNumber),
+    /** By the engine's root file: two configurations on one node have nothing to do with each other. */
+    roots: z.record(z.string(), Root),
+    /** Folders that we made, outermost first; they go when they are empty again. */
+    folders: z.array(z.string()),
+    /** Of this node's engine, over all owners and reboots; those of the last day. */
+    restarts: z.optional(z.array(Restart)),
+  }),
+);
 
 export type NodeRecord = z.infer<typeof NodeRecord>;
 

@@ -1,12 +1,13 @@
-import { randomUUID } from "node:crypto";
-import { isDeepStrictEqual } from "node:util";
 import type { EngineView, Expectation, FileEdit, Problem, Snapshot } from "../engine/backend.ts";
 import { ShimctlError } from "../error.ts";
 import type { Handler, Need } from "../handler/model.ts";
 import { loadLibc } from "../host/libc/libc.ts";
 import { preflight } from "../host/preflight.ts";
+import { randomUUID } from "../host/random.ts";
 import type { Host } from "../host/root.ts";
-import { ensureFolder, sha256 } from "../host/state.ts";
+import { ensureFolder } from "../host/state.ts";
+import { isSame } from "../same.ts";
+import { sha256 } from "../sha256.ts";
 import { commitFile } from "./commit.ts";
 import { desired, type Intent } from "./desire.ts";
 import {
@@ -19,7 +20,7 @@ import {
   takeEffect,
 } from "./effect.ts";
 import type { Environment } from "./environment.ts";
-import { readEngine, withEdits } from "./gather.ts";
+import { isStill, readEngine, withEdits } from "./gather.ts";
 import { unfinished } from "./journal.ts";
 import { type Change, type Outcome, type Proof, withState } from "./outcome.ts";
 import { recordOwner } from "./owner.ts";
@@ -42,6 +43,8 @@ export interface Request {
 interface Planned {
   readonly effect: Effect;
   readonly seen: Snapshot;
+  /** What `seen` becomes by the edits: what was checked. */
+  readonly candidate: Snapshot;
   readonly edits: readonly FileEdit[];
   readonly previous: readonly Handler[];
   readonly handlers: readonly Handler[];
@@ -90,6 +93,8 @@ export async function run(env: Environment, request: Request): Promise<Outcome> 
 interface Progress {
   readonly changes: Change[];
   first: Planned | undefined;
+  /** The last one that was carried out. */
+  last: Planned | undefined;
   ground: Ground | undefined;
   /** Handlers that pods use, and that `apply` therefore leaves. */
   inUse: ReadonlySet<string>;
@@ -105,6 +110,7 @@ async function change(
   const progress: Progress = {
     changes: [],
     first: undefined,
+    last: undefined,
     ground: undefined,
     inUse: new Set(),
     complete: false,
@@ -131,10 +137,7 @@ async function changeUntilStill(
   const operation = randomUUID();
   for (let attempt = 0; ; attempt++) {
     throwIfStopped(env);
-    env.step("read");
-    const { seen, view } = readEngine(host, env.backend, env.site);
-    env.step("plan");
-    const planned = prepare(env, request, seen, view, recordedOf(env, state, request), progress.inUse);
+    const planned = asPlanned(env, progress) ?? planNow(env, state, request, progress);
     if (planned.edits.length === 0) {
       const first = progress.first ?? planned;
       const effected = await inEffect(env, state, operation, request, planned, progress);
@@ -159,7 +162,7 @@ async function changeUntilStill(
     if (attempt > request.retries) throw tooBusy(planned);
     if (progress.first === undefined) {
       try {
-        progress.ground = await prepareGround(env, state, planned.effect, seen);
+        progress.ground = await prepareGround(env, state, planned.effect, planned.seen);
       } catch (error) {
         progress.inUse = keepForNow(request, error, progress.inUse);
         continue;
@@ -171,6 +174,7 @@ async function changeUntilStill(
     const folders = missingFolders(host, planned.edits);
     if (progress.first === undefined) begin(env, state, operation, request, planned, folders);
     progress.first ??= planned;
+    progress.last = planned;
     makeFolders(host, state, folders);
 
     env.step("commit");
@@ -181,6 +185,23 @@ async function changeUntilStill(
       changes.push(asChange(made));
     }
   }
+}
+
+/** Reads the engine's configuration as it stands, and plans on it. */
+function planNow(env: Environment, state: NodeState, request: Request, progress: Progress): Planned {
+  env.step("read");
+  const { seen, view } = readEngine(env.host, env.backend, env.site);
+  env.step("plan");
+  return prepare(env, request, seen, view, recordedOf(env, state, request), progress.inUse);
+}
+
+/**
+ * The plan that was carried out, with nothing left to do, where every file is byte for byte what that plan made
+ * and checked; `undefined` where anything differs. A plan is a function of these bytes: on them it would be empty.
+ */
+function asPlanned({ host }: Environment, { last }: Progress): Planned | undefined {
+  if (last === undefined || !isStill(host, last.candidate)) return undefined;
+  return { ...last, seen: last.candidate, edits: [], previous: last.handlers };
 }
 
 /** An exact set may wait for its pods to end: what is in use is kept, and goes with a later run. */
@@ -312,8 +333,8 @@ function prepare(
     intent.command === "uninstall"
       ? []
       : missingOnHost(host, view.needs(intent.handlers.map(({ handler }) => handler)), request.allowMissing);
-  const candidateSeen = withEdits(host, backend, site, seen, edits);
-  const candidate = backend.read(site, candidateSeen);
+  const candidateSeen = edits.length === 0 ? seen : withEdits(host, backend, site, seen, edits);
+  const candidate = edits.length === 0 ? view : backend.read(site, candidateSeen);
   refuseLosingDefault(view, handlers, request.owner);
   // What uninstall leaves is what others wrote. Where that was broken before us, it is theirs to mend.
   const removing = intent.command === "uninstall";
@@ -338,6 +359,7 @@ function prepare(
   return {
     edits,
     seen,
+    candidate: candidateSeen,
     effect: {
       command: intent.command,
       owner: request.owner,
@@ -518,8 +540,7 @@ function rememberFound(env: Environment, state: NodeState, request: Request, pla
   const names = (handlers: readonly Handler[]) => handlers.map((handler) => handler.name).sort();
   const recorded = recordedOf(env, state, request);
   const same =
-    isDeepStrictEqual(names(planned.handlers), names(recorded.handlers)) &&
-    isDeepStrictEqual(planned.bases, recorded.bases);
+    isSame(names(planned.handlers), names(recorded.handlers)) && isSame(planned.bases, recorded.bases);
   if (same) return;
   recordOwner(env, state, request.owner, planned.handlers, { bases: planned.bases, pending: "as it was" });
 }

@@ -1,6 +1,6 @@
-import { isDeepStrictEqual } from "node:util";
 import { type Asked, asRecorded, type Basis } from "../handler/asked.ts";
 import type { Handler } from "../handler/model.ts";
+import { isSame } from "../same.ts";
 import type { Intent } from "./desire.ts";
 
 /** What presets were when their handlers were installed, by handler. */
@@ -23,7 +23,7 @@ export function settle(
   const handlers = intent.handlers.map((asked): Asked => {
     const { name } = asked.handler;
     const before = asRecorded(asked, Object.hasOwn(bases, name) ? bases[name] : undefined);
-    if (before === undefined || isDeepStrictEqual(before.handler, asked.handler)) return before ?? asked;
+    if (before === undefined || isSame(before.handler, asked.handler)) return before ?? asked;
     if (!present(before.handler) && present(asked.handler)) {
       notes.push(`handler '${name}' is resolved anew, as its files are not where they were`);
       return asked;

@@ -7,10 +7,17 @@ import {
   listOldest,
   readState,
   removeState,
-  sha256,
   writeDurable,
 } from "../host/state.ts";
-import { type JournalEntry, type JournalLine, parseJournal, refuseNewer, renderLine } from "./journal.ts";
+import { sha256 } from "../sha256.ts";
+import {
+  hasEnded,
+  type JournalEntry,
+  type JournalLine,
+  parseJournal,
+  refuseNewer,
+  renderLine,
+} from "./journal.ts";
 import { type NodeRecord, parseRecord, renderRecord } from "./record.ts";
 
 /** Old bytes are kept until there are more than this many, or they take more than this many bytes. */
@@ -26,7 +33,7 @@ export interface NodeState {
   writeRecord(record: NodeRecord): void;
   journal(): JournalLine[];
   /**
-   * The lines of the last operation. Only that one can be unfinished: operations follow one another under the
+   * The lines of the last operation; none where it ended. Only that one can be unfinished: operations follow one another under the
    * lock, and each begins by finishing or undoing the one before.
    */
   lastOperation(): JournalLine[];
@@ -51,9 +58,20 @@ export function openState(real: (path: string) => string, now: () => Date): Node
   const read = (name: string) => guard(name, () => readState(at(name)));
   const write = (name: string, bytes: Uint8Array) => guard(name, () => writeDurable(at(name), bytes));
   const text = (name: string) => new TextDecoder().decode(read(name) ?? new Uint8Array());
+  let touched = false;
+  let parsed: { readonly bytes: Uint8Array; readonly answer: ReturnType<typeof parseRecord> } | undefined;
   return {
-    readRecord: () => parseRecord(read("record.json"), `${stateFolder}/record.json`),
+    readRecord() {
+      const bytes = read("record.json");
+      // One run asks for it several times; to read it is nothing beside checking it.
+      if (bytes !== undefined && parsed !== undefined && Buffer.compare(bytes, parsed.bytes) === 0)
+        return parsed.answer;
+      const answer = parseRecord(bytes, `${stateFolder}/record.json`);
+      parsed = bytes === undefined ? undefined : { bytes, answer };
+      return answer;
+    },
     writeRecord(record) {
+      touched = true;
       ensure();
       write("record.json", renderRecord(record));
     },
@@ -71,9 +89,10 @@ export function openState(real: (path: string) => string, now: () => Date): Node
       const begin = lines.lastIndexOf('"step":"begin"');
       const last = begin < 0 ? "" : lines.slice(lines.lastIndexOf("\n", begin) + 1);
       refuseNewer(last, `${stateFolder}/journal`);
-      return parseJournal(last);
+      return hasEnded(last) ? [] : parseJournal(last);
     },
     append(operation, entry) {
+      touched = true;
       ensure();
       const line = renderLine(operation, now().toISOString(), entry);
       guard("journal", () => appendDurable(at("journal"), line));
@@ -92,6 +111,8 @@ export function openState(real: (path: string) => string, now: () => Date): Node
       return `${stateFolder}/conflict/${name}`;
     },
     prune() {
+      // A run that wrote nothing has made nothing more, and is short.
+      if (!touched) return;
       // Under the lock nobody else writes here: what a crash left half-written is nobody's.
       for (const part of ["", "store/", "conflict/"]) {
         for (const { name } of listOldest(at(part))) if (name.endsWith(".tmp")) removeState(at(part + name));

@@ -22,10 +22,12 @@ describe("a handler file of 1,000 handlers", () => {
   });
 
   test("uses every key of the model", () => {
-    expect(keysOf([file])).toEqual(keysOf([HandlerFile.def.shape]));
-    expect(keysOf(entries)).toEqual(keysOf([Entry.def.shape]));
-    expect(keysOf(entries.map((entry) => entry["containerd"]))).toEqual(keysOf([ContainerdPart.def.shape]));
-    expect(keysOf(entries.map((entry) => entry["crio"]))).toEqual(keysOf([CrioPart.def.shape]));
+    expect(keysOf([file])).toEqual(keysOf([HandlerFile.def.getter().def.shape]));
+    expect(keysOf(entries)).toEqual(keysOf([Entry.def.getter().def.shape]));
+    expect(keysOf(entries.map((entry) => entry["containerd"]))).toEqual(
+      keysOf([ContainerdPart.def.getter().def.shape]),
+    );
+    expect(keysOf(entries.map((entry) => entry["crio"]))).toEqual(keysOf([CrioPart.def.getter().def.shape]));
   });
 
   for (const [engine, version] of [

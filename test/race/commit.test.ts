@@ -133,7 +133,8 @@ async function race(strategy: Strategy, who: Writers, duration: number): Promise
     notes.push(note);
     writeFileSync(note, "");
     const [kind = "", guarded] = way.split(" ");
-    const args = [`${import.meta.dirname}/writer.ts`, kind, target, `writer${index}`, note, stop];
+    const name = `writer${index}`;
+    const args = [`${import.meta.dirname}/writer.ts`, kind, target, `${target}.${name}`, name, note, stop];
     children.push(
       spawn(process.execPath, guarded === undefined ? args : [...args, mutex], { stdio: "inherit" }),
     );

@@ -1,7 +1,7 @@
 import type { Backend, EngineView, FileEdit, Site } from "../../src/engine/backend.ts";
 import { containerd } from "../../src/engine/containerd/backend.ts";
 import type { Handler } from "../../src/handler/model.ts";
-import { presets } from "../../src/handler/presets/registry.ts";
+import { allPresets } from "../../src/handler/presets/registry.ts";
 import { resolvePreset } from "../../src/handler/resolve.ts";
 import type { HostFiles } from "../../src/host/host.ts";
 import { parseVersion } from "../../src/layout/detect.ts";
@@ -101,7 +101,7 @@ export class MemoryNode {
 
 /** A preset's handler, as on a host that has everything at its first candidate. */
 export function handler(name: string): Handler {
-  const preset = presets.find((candidate) => candidate.name === name);
+  const preset = allPresets().find((candidate) => candidate.name === name);
   if (preset === undefined) throw new Error(`no preset ${name}`);
   return resolvePreset(preset, name, { prefix: undefined, snapshotter: undefined, exists: () => false });
 }

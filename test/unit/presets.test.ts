@@ -4,11 +4,12 @@ import { needs } from "../../src/engine/containerd/needs.ts";
 import { backends } from "../../src/engine/registry.ts";
 import { Handler } from "../../src/handler/model.ts";
 import { kataDefaultShims } from "../../src/handler/presets/kata.ts";
-import { findPreset, presets } from "../../src/handler/presets/registry.ts";
+import { allPresets, findPreset } from "../../src/handler/presets/registry.ts";
 import { resolvePreset } from "../../src/handler/resolve.ts";
 import { documented, filesOf } from "../support/documented.ts";
 import { handler } from "../support/memory.ts";
 
+const presets = allPresets();
 const golden = new URL("../fixtures/presets.json", import.meta.url);
 const update = "SHIMCTL_UPDATE_FIXTURES=1 npx bun test test/unit/presets.test.ts && npm run format";
 

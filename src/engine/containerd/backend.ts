@@ -57,11 +57,16 @@ export const containerd: Backend = {
 
 function view(node: Understood): EngineView {
   const state = stateOf(node);
-  const handlersOf = (owner: string) => handlersIn(node, owner);
+  const known = new Map<string, Handler[]>();
+  const handlersOf = (owner: string): Handler[] => {
+    const handlers = known.get(owner) ?? handlersIn(node, owner);
+    known.set(owner, handlers);
+    return handlers;
+  };
   return {
     state,
     handlersOf,
-    plan: (owner, desired) => plan(node, owner, desired),
+    plan: (owner, desired) => plan(node, owner, desired, handlersOf(owner)),
     check: (facts) => check(node, facts),
     needs: (handlers) => handlers.flatMap(needs),
     stage: (folder) => stage(node.loaded, folder),
@@ -163,8 +168,13 @@ function handlersIn(node: Understood, owner: string): Handler[] {
   );
 }
 
-function plan(node: Understood, owner: string, desired: readonly Handler[]): FileEdit[] {
-  const held = handlersIn(node, owner).map((handler) => handler.name);
+function plan(
+  node: Understood,
+  owner: string,
+  desired: readonly Handler[],
+  present: readonly Handler[],
+): FileEdit[] {
+  const held = present.map((handler) => handler.name);
   if (node.refusal !== undefined && desired.some((handler) => !held.includes(handler.name)))
     throw node.refusal;
   const runc = tableAt(runtimesAt(node.effectiveBare, node.id), builtinHandler);

@@ -83,22 +83,24 @@ function handlers(node: Understood, facts: HostFacts): Problem[] {
     const file = node.loaded.findLast(
       (candidate) => tableAt(runtimesAt(candidate.merged, node.id), name) !== undefined,
     );
-    const line = file === undefined ? undefined : handlerLine(file, name);
     const ours = file?.blocks.some((block) => block.owner !== sharedOwner && block.names.has(name)) ?? false;
     const problem = (
       severity: Problem["severity"],
       rule: string,
       message: string,
       hint?: string,
-    ): Problem => ({
-      severity,
-      rule,
-      message,
-      handler: name,
-      ...(file === undefined ? {} : { path: file.path }),
-      ...(line === undefined ? {} : { line }),
-      ...(hint === undefined ? {} : { hint }),
-    });
+    ): Problem => {
+      const line = file === undefined ? undefined : handlerLine(file, name);
+      return {
+        severity,
+        rule,
+        message,
+        handler: name,
+        ...(file === undefined ? {} : { path: file.path }),
+        ...(line === undefined ? {} : { line }),
+        ...(hint === undefined ? {} : { hint }),
+      };
+    };
     const parsed = RuntimeTable.safeParse(runtimes[name]);
     if (!parsed.success) {
       const issue = parsed.error.issues[0];

@@ -1,5 +1,6 @@
 import { ShimctlError } from "../../error.ts";
 import type { Read } from "../../host/host.ts";
+import { isSame } from "../../same.ts";
 import { decodeToml } from "../../toml/decode.ts";
 import {
   type Block,
@@ -9,6 +10,7 @@ import {
   removeRootLine,
   withoutShared,
 } from "../../toml/edit.ts";
+import { remember } from "../../toml/memo.ts";
 import { parseToml, type TomlTable } from "../../toml/parse.ts";
 import { withoutOurs, withPath } from "../../toml/prove.ts";
 import { lineOf } from "../../toml/scan.ts";
@@ -53,6 +55,26 @@ export function textOf(read: Read | undefined): string | undefined {
  * piece of ours defines, the piece is left out: it gives way in the next edit.
  */
 export function loadFile(path: string, read: Read, version: EngineVersion, ourImport: string): Loaded {
+  const known = loads.get(read);
+  if (known?.path === path && isSame(known.version, version) && known.ourImport === ourImport)
+    return known.file;
+  const file = parseFile(path, read, version, ourImport);
+  loads.set(read, { path, version, ourImport, file });
+  return file;
+}
+
+/** Following the imports asks for the same files again with every step. */
+const loads = new WeakMap<
+  Read,
+  {
+    readonly path: string;
+    readonly version: EngineVersion;
+    readonly ourImport: string;
+    readonly file: Loaded;
+  }
+>();
+
+function parseFile(path: string, read: Read, version: EngineVersion, ourImport: string): Loaded {
   const text = textOf(read) ?? "";
   const blocks = findBlocks(text, path).map((block) => ({
     ...block,
@@ -97,6 +119,10 @@ function asMerged(table: TomlTable, version: EngineVersion): TomlTable {
 
 /** The text without every block, line and element of ours, whoever owns it. */
 export function bare(text: string, path: string, ourImport: string): string {
+  return bared(`${ourImport}\0${text}`, text, path, ourImport);
+}
+
+const bared = remember((_: string, text: string, path: string, ourImport: string): string => {
   try {
     return withoutOurs(text, ourImport === "" ? [] : [{ keyPath: ["imports"], value: ourImport }]);
   } catch {
@@ -105,7 +131,7 @@ export function bare(text: string, path: string, ourImport: string): string {
     for (const { owner } of findBlocks(rest, path)) rest = removeBlock(rest, owner, { path, force: true });
     return ourImport === "" ? rest : removeArrayElement(rest, ["imports"], ourImport, path);
   }
-}
+});
 
 /**
  * The text with a shared piece left out where it doubles what the administrator has defined since: that one

@@ -176,8 +176,26 @@ function shim(name: KataShim, folder: string, configurations: string): readonly 
 }
 
 /** `kata` is the runtime as its own documentation sets it up; `kata-SHIM` is as kata-deploy does. */
-export const kata: readonly Preset[] = [
-  {
+export function kata(): readonly Preset[] {
+  return [alone(), ...go.flatMap(ofGo), ...rust.flatMap(ofRust)];
+}
+
+/** One of them; the other fifty are not made for it, as making them takes longer than to read a configuration. */
+export function findKata(name: string): Preset | undefined {
+  if (name === "kata") return alone();
+  const shimName = name.replace(/^kata-/, "").replace(/-debug$/, "");
+  const own = [
+    ...go.filter((each) => each === shimName).flatMap(ofGo),
+    ...rust.filter((each) => each === shimName).flatMap(ofRust),
+  ];
+  return own.find((preset) => preset.name === name);
+}
+
+const ofGo = (name: KataShim) => shim(name, "bin", defaults);
+const ofRust = (name: KataShim) => shim(name, "runtime-rs/bin", `${defaults}/runtime-rs`);
+
+function alone(): Preset {
+  return {
     name: "kata",
     summary: "Kata Containers with its default configuration",
     source:
@@ -193,7 +211,5 @@ export const kata: readonly Preset[] = [
       ["{prefix}/bin/containerd-shim-kata-v2", "/usr/bin/containerd-shim-kata-v2"],
       [`${defaults}/configuration.toml`, "/usr/share/defaults/kata-containers/configuration.toml"],
     ),
-  },
-  ...go.flatMap((name) => shim(name, "bin", defaults)),
-  ...rust.flatMap((name) => shim(name, "runtime-rs/bin", `${defaults}/runtime-rs`)),
-];
+  };
+}

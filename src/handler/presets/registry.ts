@@ -3,7 +3,7 @@ import { crun } from "./crun.ts";
 import { deislabs } from "./deislabs.ts";
 import { firecracker } from "./firecracker.ts";
 import { gvisor } from "./gvisor.ts";
-import { kata } from "./kata.ts";
+import { findKata, kata } from "./kata.ts";
 import { nvidia } from "./nvidia.ts";
 import { runwasi } from "./runwasi.ts";
 import { spin } from "./spin.ts";
@@ -12,8 +12,11 @@ import { urunc } from "./urunc.ts";
 import { youki } from "./youki.ts";
 
 /** Every preset, in the order in which `shimctl presets` lists them. */
-export const presets: readonly Preset[] = [
-  ...kata,
+export function allPresets(): readonly Preset[] {
+  return [...kata(), ...others];
+}
+
+const others: readonly Preset[] = [
   ...gvisor,
   ...crun,
   ...youki,
@@ -27,5 +30,5 @@ export const presets: readonly Preset[] = [
 ];
 
 export function findPreset(name: string): Preset | undefined {
-  return presets.find((preset) => preset.name === name);
+  return others.find((preset) => preset.name === name) ?? findKata(name);
 }

@@ -1,7 +1,7 @@
-import { randomUUID } from "node:crypto";
 import { connect as dial } from "node:net";
 import { Code, ConnectError, createClient, type Interceptor } from "@connectrpc/connect";
 import { createGrpcTransport } from "@connectrpc/connect-node";
+import { randomUUID } from "../random.ts";
 import { deniedReason } from "../root.ts";
 import { RuntimeService } from "./runtime_pb.ts";
 
