@@ -26,6 +26,7 @@ function compile(source: string, outfile: string): string {
       "--minify",
       "--splitting",
       "--bytecode",
+      "--compile-jit-policy=16",
       "--format=esm",
       "--no-compile-autoload-dotenv",
       "--no-compile-autoload-bunfig",
