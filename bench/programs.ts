@@ -17,6 +17,11 @@ export function compilePrograms(folder: string): Programs {
   };
 }
 
+/**
+ * In chunks, as in one piece every command would load the runtime's modules for HTTP/2 and TLS that only the CRI
+ * client uses; and with the thresholds of the just-in-time compiler raised, as what runs for 20 ms is not worth
+ * compiling.
+ */
 function compile(source: string, outfile: string): string {
   const result = spawnSync(
     process.execPath,
