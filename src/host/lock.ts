@@ -104,9 +104,14 @@ async function takeTop(
   const first = await takeOwn(libc, `${folder}/lock`, wait);
   try {
     const holder = { line: describeSelf(options.owner, options.command) };
-    writeHolder(first, { ...holder.line, step: "waiting for kata-deploy" });
-    const second = await takeKata(libc, host, wait);
     writeHolder(first, holder.line);
+    let waited = false;
+    const second = await takeKata(libc, host, (other) => {
+      if (!waited) writeHolder(first, { ...holder.line, step: "waiting for kata-deploy" });
+      waited = true;
+      return wait(other);
+    });
+    if (waited) writeHolder(first, holder.line);
     return heldLock([first, second], [first, second], false, first, holder);
   } catch (error) {
     writeHolder(first, undefined);
