@@ -31,7 +31,7 @@ function compile(source: string, outfile: string): string {
       "--minify",
       "--splitting",
       "--bytecode",
-      "--compile-jit-policy=16",
+      "--compile-jit-policy=64",
       "--format=esm",
       "--no-compile-autoload-dotenv",
       "--no-compile-autoload-bunfig",

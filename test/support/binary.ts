@@ -17,7 +17,7 @@ export function compiled(): string {
       "--minify",
       "--splitting",
       "--bytecode",
-      "--compile-jit-policy=16",
+      "--compile-jit-policy=64",
       "--format=esm",
       "--no-compile-autoload-dotenv",
       "--no-compile-autoload-bunfig",
