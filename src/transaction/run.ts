@@ -7,7 +7,6 @@ import type { Host } from "../host/root.ts";
 import { ensureFolder } from "../host/state.ts";
 import { isSame } from "../same.ts";
 import { sha256 } from "../sha256.ts";
-import { commitFile } from "./commit.ts";
 import { desired, type Intent } from "./desire.ts";
 import {
   type Effect,
@@ -504,6 +503,8 @@ async function commit(
   edit: FileEdit,
 ): Promise<FileEdit | undefined> {
   const hash = (bytes: Uint8Array | null) => (bytes === null ? null : sha256(bytes));
+  // Most runs find nothing to do.
+  const { commitFile } = await import("./commit.ts");
   // A run that is cut short leaves to the next one what it displaced, which is merged on this.
   if (edit.before !== null) state.store(edit.before);
   const result = await commitFile(env.host, edit, {
