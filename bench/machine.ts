@@ -1,5 +1,5 @@
 import { readFileSync } from "node:fs";
-import { arch, cpus, release, totalmem } from "node:os";
+import { arch, cpus, loadavg, release, totalmem } from "node:os";
 import process from "node:process";
 
 /** The machine in a sentence: without it no number means anything. */
@@ -7,7 +7,7 @@ export function describeMachine(): string {
   const processors = cpus();
   const model = processors[0]?.model.trim() ?? "an unknown processor";
   const gib = Math.round(totalmem() / 2 ** 30);
-  return `${processors.length} × ${model} (${arch()}), ${gib} GiB, Linux ${release()}, ${distribution()}, Bun ${process.versions["bun"] ?? ""}.`;
+  return `${processors.length} × ${model} (${arch()}), ${gib} GiB, Linux ${release()}, ${distribution()}, Bun ${process.versions["bun"] ?? ""}; load average before the run ${(loadavg()[0] ?? 0).toFixed(1)}.`;
 }
 
 function distribution(): string {

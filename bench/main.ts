@@ -82,6 +82,8 @@ function plots({ processes, lines, handlers }: Scale): (Plot & { readonly file: 
   ];
 }
 
+/** Asked before anything of ours runs. */
+const machine = describeMachine();
 const memoryDisk = existsSync("/dev/shm") ? "/dev/shm" : tmpdir();
 const work = mkdtempSync(`${memoryDisk}/shimctl-bench-`);
 mkdirSync(`${home}/.cache/bench`, { recursive: true });
@@ -105,7 +107,7 @@ try {
   const held = bars(measured[0].times, grown, limit);
 
   const drawn = plots(grown);
-  const text = report({ machine: describeMachine(), measured, bars: held, plots: drawn });
+  const text = report({ machine, measured, bars: held, plots: drawn });
   process.stderr.write("\n");
   process.stdout.write(`${text}\n`);
   if (!quick) {

@@ -10,6 +10,8 @@ export const kataShims: readonly string[] = kataDefaultShims.x86_64;
 /** A node below a folder: one configuration, and the binaries and configurations that handlers name. */
 export function makeNode(root: string, configuration: string): void {
   rmSync(root, { recursive: true, force: true });
+  for (const folder of ["/run/lock", "/run/containerd", "/var/lib/containerd", "/etc/systemd/system"])
+    mkdirSync(root + folder, { recursive: true });
   place(root, rootFile, configuration);
   for (const binary of binaries) place(root, binary, "#!/bin/sh\n", 0o755);
   for (const shim of kataShims) {

@@ -1,5 +1,6 @@
 import { type Bar, verdict } from "./bars.ts";
 import type { Case, CaseId } from "./cases.ts";
+import { usualLines } from "./configuration.ts";
 import type { Counts } from "./counts.ts";
 import type { Memory } from "./memory.ts";
 import { median, spread } from "./statistics.ts";
@@ -32,7 +33,7 @@ export function report({ machine, measured, bars, plots }: Report): string {
     "",
     machine,
     "",
-    "Each round runs every command once, beginning with another one each time, on the same files; the numbers are medians over all rounds. The node's configuration has about 250 lines, and the page cache is warm. No engine runs: what a restart takes is the engine's. System calls, fsyncs and bytes are counted by strace, and memory is looked at while strace holds the process at its very end, in runs of their own.",
+    `Each round runs every command once, beginning with another one each time, on the same files; the numbers are medians over all rounds. The node's configuration has about ${usualLines} lines, and the page cache is warm. No engine runs: what a restart takes is the engine's. System calls, fsyncs and bytes are counted by strace, and memory is looked at while strace holds the process at its very end, in runs of their own.`,
     "",
     ...measured.flatMap((each) => [`## On ${each.on}, ${each.rounds} rounds`, "", table(each), ""]),
     "Peak memory counts the pages of the executable that are resident, which all runs on a node share and the kernel can drop; private memory is what one more run costs. The empty executable is a program without a line of code, compiled in the same way: below it nothing can go. nvidia-ctk takes no lock, proves nothing, keeps no journal, writes its files in place and flushes none of them. The script stands for the old kata-deploy: one read, change and rewrite of the whole file for each of 120 keys.",

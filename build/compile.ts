@@ -11,7 +11,15 @@ import { repo } from "./source.ts";
 import { nativeTarget, type Target } from "./target.ts";
 
 /** Bytecode without esm leaves a broken executable and exit code 0, so they stand together. */
-const settings: readonly string[] = ["--compile", "--minify", "--splitting", "--bytecode", "--format=esm"];
+const settings: readonly string[] = [
+  "--compile",
+  "--minify",
+  "--splitting",
+  "--bytecode",
+  "--format=esm",
+  // What runs for 20 ms is not worth compiling at run time.
+  "--compile-jit-policy=64",
+];
 
 /** Nothing in the folder that it is started in configures, or runs code in, the executable. */
 const autoloadOff: readonly string[] = ["dotenv", "bunfig", "tsconfig", "package-json"].map(

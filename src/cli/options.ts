@@ -511,6 +511,8 @@ const units: Readonly<Record<string, number>> = { ms: 1, s: 1000, m: 60_000, h: 
 /** `90s`, `15m`, `1h30m`; a bare number is seconds. Milliseconds. @param name how errors call it */
 export function duration(name: string, text: string): number {
   if (/^\d+(\.\d+)?$/.test(text)) return Number(text) * 1000;
+  const [, alone, unit] = /^(\d+)(ms|s|m|h|d)$/.exec(text) ?? [];
+  if (alone !== undefined && unit !== undefined) return Number(alone) * (units[unit] ?? 1000);
   const parts = [...text.matchAll(/(\d+(?:\.\d+)?)(ms|s|m|h|d)/g)];
   if (parts.length === 0 || parts.map((part) => part[0]).join("") !== text) {
     throw new ShimctlError(

@@ -78,7 +78,7 @@ export async function acquireLock(host: Host, options: LockOptions): Promise<Nod
   const libc = await loadLibc();
   const wait = waiting(options);
   const folder = lockFolder(host);
-  const inherited = inheritedFrom(libc, `${folder}/lock`, kataFile(host));
+  const inherited = inheritedFrom(libc, `${folder}/lock`, () => kataFile(host));
   return inherited === undefined
     ? takeTop(libc, host, folder, options, wait)
     : takeNested(libc, host, folder, inherited, options, wait);
@@ -104,9 +104,14 @@ async function takeTop(
   const first = await takeOwn(libc, `${folder}/lock`, wait);
   try {
     const holder = { line: describeSelf(options.owner, options.command) };
-    writeHolder(first, { ...holder.line, step: "waiting for kata-deploy" });
-    const second = await takeKata(libc, host, wait);
     writeHolder(first, holder.line);
+    let waited = false;
+    const second = await takeKata(libc, host, (other) => {
+      if (!waited) writeHolder(first, { ...holder.line, step: "waiting for kata-deploy" });
+      waited = true;
+      return wait(other);
+    });
+    if (waited) writeHolder(first, holder.line);
     return heldLock([first, second], [first, second], false, first, holder);
   } catch (error) {
     writeHolder(first, undefined);
@@ -307,7 +312,7 @@ interface Inherited {
  * The lock that an ancestor passed on. The variables alone prove nothing: the descriptor must be the lock
  * file, and must be able to lock what is locked, which only the very same open file description can.
  */
-function inheritedFrom(libc: Libc, real: string, kataReal: string): Inherited | undefined {
+function inheritedFrom(libc: Libc, real: string, kataReal: () => string): Inherited | undefined {
   const fd = number(process.env["SHIMCTL_LOCK_FD"]);
   if (fd === undefined || fd < 3 || !stillThere(real, fd)) return undefined;
   if (libc.fcntlLock(fd, setOwn, lockRange(0, rangeLength)) < 0) return undefined;
@@ -322,7 +327,7 @@ function inheritedFrom(libc: Libc, real: string, kataReal: string): Inherited | 
     const other = fd + 2 + index;
     return stillThere(real, other) ? other : fd;
   });
-  const kata = stillThere(kataReal, fd + 1) && libc.flock(fd + 1, exclusiveNow) >= 0 ? fd + 1 : undefined;
+  const kata = stillThere(kataReal(), fd + 1) && libc.flock(fd + 1, exclusiveNow) >= 0 ? fd + 1 : undefined;
   return { fd, kata, levels, level };
 }
 
@@ -385,6 +390,8 @@ function refuseHiddenRun(host: Host): void {
 }
 
 function makeFolder(real: string, mode: number): void {
+  // What it is, where it is there, is for others to judge.
+  if (lstatSync(real, { throwIfNoEntry: false }) !== undefined) return;
   try {
     mkdirSync(real, { mode });
   } catch (cause) {

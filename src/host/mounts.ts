@@ -29,6 +29,7 @@ function readMountinfo(): string {
 }
 
 function asWritten(path: string): string {
+  if (/^[!-[\]-~]*$/.test(path)) return path;
   const octal = (character: string) => `\\${character.charCodeAt(0).toString(8).padStart(3, "0")}`;
   return Buffer.from(path)
     .toString("latin1")

@@ -92,9 +92,9 @@ type Place =
   | { readonly kind: "refused"; readonly reason: string };
 
 function walk(outside: (path: string) => string, path: string): Place {
-  const ahead = split(path);
   /** What is behind us, without links: "" for the root. */
-  let done = "";
+  let done = knownPart(outside, path);
+  const ahead = split(path.slice(done.length));
   let links = 0;
   /** How many names at the end of `ahead` are the path's own; those before them came out of a link. */
   let own = ahead.length;
@@ -109,10 +109,6 @@ function walk(outside: (path: string) => string, path: string): Place {
     }
     const here = `${done}/${name}`;
     const real = outside(here);
-    if (ahead.length > 0 && folders.has(real)) {
-      done = here;
-      continue;
-    }
     try {
       stat = lstatSync(real, { bigint: true, throwIfNoEntry: false });
     } catch (error) {
@@ -156,6 +152,15 @@ function walk(outside: (path: string) => string, path: string): Place {
  * them below the same few folders.
  */
 const folders = new Set<string>();
+
+/** The longest part of a path that is known to be a folder without links. Its last name is always looked at. */
+function knownPart(outside: (path: string) => string, path: string): string {
+  for (let end = path.lastIndexOf("/"); end > 0 && folders.size > 0; end = path.lastIndexOf("/", end - 1)) {
+    const part = path.slice(0, end);
+    if (folders.has(outside(part))) return part;
+  }
+  return "";
+}
 
 function rememberFolder(real: string): void {
   if (folders.size === 0) queueMicrotask(() => folders.clear());

@@ -3,7 +3,6 @@ import { ShimctlError } from "../error.ts";
 import type { Handler, Need } from "../handler/model.ts";
 import type { Sandbox } from "../host/cri/client.ts";
 import { sha256 } from "../sha256.ts";
-import { activate, cannotVerify } from "./activate.ts";
 import type { Activation, Verdict } from "./activation.ts";
 import { type Baseline, refuseToRestart, takeBaseline } from "./baseline.ts";
 import type { Environment } from "./environment.ts";
@@ -171,26 +170,28 @@ export async function takeEffect(
     inputs,
   };
   state.append(operation, { step: "restart", ...line });
+  const { activate } = await import("./activate.ts");
   const verdict = await activate(env, activation, state, effect.owner, line, false);
   // What was broken before cannot speak against what was done.
   if (baseline.kind === "broken" && verdict.kind !== "served") {
     const words = `${unitName} was restarted and does not work, as before`;
     return { restart: { done: true, needed: false, words }, served: false };
   }
-  conclude(activation, state, operation, effect.owner, verdict);
+  await conclude(activation, state, operation, effect.owner, verdict);
   const words = `${unitName} was restarted and serves ${present.length === 0 ? "what it served before" : present.toSorted().join(", ")}`;
   return { restart: { done: true, needed: false, words }, served: true };
 }
 
-function conclude(
+async function conclude(
   { live, undoOnTimeout }: Activation,
   state: NodeState,
   operation: string,
   owner: string,
   verdict: Verdict,
-): void {
+): Promise<void> {
   if (verdict.kind === "served") return;
-  if (verdict.kind === "unknown" && !undoOnTimeout) throw cannotVerify(live.unitName, verdict.why, owner);
+  if (verdict.kind === "unknown" && !undoOnTimeout)
+    throw (await import("./activate.ts")).cannotVerify(live.unitName, verdict.why, owner);
   const why = verdict.kind === "failed" ? verdict.why : `it was not seen in time that ${verdict.why}`;
   state.append(operation, { step: "failed", why });
   throw new ShimctlError("engine-failed", `The engine does not work with the change: ${why}`, {

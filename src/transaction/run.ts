@@ -8,7 +8,6 @@ import type { Host } from "../host/root.ts";
 import { ensureFolder } from "../host/state.ts";
 import { isSame } from "../same.ts";
 import { sha256 } from "../sha256.ts";
-import { commitFile } from "./commit.ts";
 import { desired, type Intent } from "./desire.ts";
 import {
   type Effect,
@@ -25,7 +24,7 @@ import { unfinished } from "./journal.ts";
 import { type Change, type Outcome, type Proof, withState } from "./outcome.ts";
 import { recordOwner } from "./owner.ts";
 import { basesIn, handlersIn, type Pending, rootOf } from "./record.ts";
-import { recover, refuseOtherEngine } from "./recover.ts";
+import type { Recovery } from "./recover.ts";
 import { type Bases, basesAfter, settle } from "./settle.ts";
 import { type NodeState, openState, stateFolder } from "./state.ts";
 
@@ -62,7 +61,8 @@ interface Planned {
 export async function preview(env: Environment, request: Request): Promise<Outcome> {
   await loadLibc();
   const state = openState((path) => env.host.real(path), env.now);
-  refuseOtherEngine(env, unfinished(state.lastOperation()));
+  const open = unfinished(state.lastOperation());
+  if (open.length > 0) (await import("./recover.ts")).refuseOtherEngine(env, open);
   const { seen, view } = readEngine(env.host, env.backend, env.site);
   const planned = prepare(env, request, seen, view, recordedOf(env, state, request));
   refuseUnwritable(env.host, planned.edits);
@@ -76,7 +76,7 @@ export async function preview(env: Environment, request: Request): Promise<Outco
 /** Carries out one transaction. The caller holds the node's lock. */
 export async function run(env: Environment, request: Request): Promise<Outcome> {
   const state = openState((path) => env.host.real(path), env.now);
-  const { notes } = await recover(env, state);
+  const { notes } = await recoverOpen(env, state);
   try {
     return await change(env, request, state, notes);
   } catch (error) {
@@ -87,6 +87,12 @@ export async function run(env: Environment, request: Request): Promise<Outcome> 
   } finally {
     tidy(state);
   }
+}
+
+/** Finishes or undoes what is open. Nearly always nothing is, and what would do it need not be loaded. */
+async function recoverOpen(env: Environment, state: NodeState): Promise<Recovery> {
+  if (unfinished(state.lastOperation()).length === 0) return { outcome: "none", details: [], notes: [] };
+  return (await import("./recover.ts")).recover(env, state);
 }
 
 /** How far a change has come: what its failure means depends on it. */
@@ -263,7 +269,7 @@ async function undone(
   error: unknown,
 ): Promise<ShimctlError> {
   try {
-    const { outcome: became, details } = await recover(env, state);
+    const { outcome: became, details } = await recoverOpen(env, state);
     const words = {
       finished: "the change was made and recorded all the same",
       undone: changes.length > 0 ? "the change was undone" : "nothing of the change is in place",
@@ -494,6 +500,8 @@ async function commit(
   edit: FileEdit,
 ): Promise<FileEdit | undefined> {
   const hash = (bytes: Uint8Array | null) => (bytes === null ? null : sha256(bytes));
+  // Most runs find nothing to do.
+  const { commitFile } = await import("./commit.ts");
   // A run that is cut short leaves to the next one what it displaced, which is merged on this.
   if (edit.before !== null) state.store(edit.before);
   const result = await commitFile(env.host, edit, {

@@ -16,10 +16,6 @@ export async function openBun(): Promise<RawLibc> {
     fsetxattr: { args: ["i32", "ptr", "ptr", "u64", "i32"], returns: "i32" },
     fremovexattr: { args: ["i32", "ptr"], returns: "i32" },
   });
-  // The same function with an integer in place of the pointer: a name has one signature per library.
-  const { symbols: plain } = ffi.dlopen(libraryName, {
-    fcntl: { args: ["i32", "i32", "i64"], returns: "i32" },
-  });
   const errno = () => {
     const place = symbols.__errno_location();
     if (place === null) throw new TypeError("errno has no place");
@@ -27,7 +23,9 @@ export async function openBun(): Promise<RawLibc> {
   };
   return {
     errno,
-    fcntlValue: plain.fcntl,
+    // A pointer is passed as the number that it is, and this one leads nowhere: a second function costs time.
+    fcntlValue: (fd, command, value) =>
+      symbols.fcntl(fd, command, value as Parameters<typeof symbols.fcntl>[2]),
     fcntlPointer: symbols.fcntl,
     flock: symbols.flock,
     syscallPaths: symbols.syscall,
