@@ -35,7 +35,7 @@ export function sbom({ version, license, description }: Source, parts: readonly 
       name: `shimctl-linux-${target.arch}`,
       version,
       hashes: [{ alg: "SHA-256", content: sha256 }],
-      licenses: [{ license: { id: license } }],
+      licenses: [licenceOf(license)],
     })),
   ];
   const document = {
@@ -50,7 +50,7 @@ export function sbom({ version, license, description }: Source, parts: readonly 
         name: "shimctl",
         version,
         description,
-        licenses: [{ license: { id: license } }],
+        licenses: [licenceOf(license)],
         purl: root,
       },
     },
@@ -69,7 +69,12 @@ function npm({ name, version, license, integrity }: Package, type: "library" | "
     name,
     version,
     hashes: [{ alg: "SHA-512", content }],
-    licenses: [{ license: { id: license } }],
+    licenses: [licenceOf(license)],
     purl,
   };
+}
+
+/** CycloneDX 1.6: one licence by its id, several by an SPDX expression. */
+function licenceOf(license: string): { license: { id: string } } | { expression: string } {
+  return /[ ()]/.test(license) ? { expression: license } : { license: { id: license } };
 }
