@@ -1,4 +1,4 @@
-import { execFile } from "node:child_process";
+import { execFile, spawn } from "node:child_process";
 import { existsSync } from "node:fs";
 import type { Cri, CriAnswer, Sandbox } from "./cri/client.ts";
 import type { Host } from "./root.ts";
@@ -32,6 +32,8 @@ export interface LiveOptions {
 }
 
 const systemctl = "/usr/bin/systemctl";
+/** A systemctl that does not answer is as good as none. */
+const systemctlMs = 25_000;
 
 /**
  * The engine behind a host root, whose sockets are reached through that root: in a pod with the folders of the
@@ -57,7 +59,8 @@ export function openLive(host: Host, options: LiveOptions): LiveEngine {
     return hasSystemctl ? await shownBySystemctl(unitName) : undefined;
   };
   const way = async (): Promise<string | undefined> => {
-    if (mode === "command") return options.command.join(" ");
+    // Its arguments may hold secrets.
+    if (mode === "command") return options.command[0];
     if ((await unit()) === undefined) return undefined;
     if (mode !== "systemctl" && (await systemd()) !== undefined) return "systemd over D-Bus";
     return "systemctl";
@@ -73,7 +76,7 @@ export function openLive(host: Host, options: LiveOptions): LiveEngine {
       if (mode === "command") return run(options.command, signal);
       const bus = mode === "systemctl" ? undefined : await systemd();
       if (bus !== undefined) return bus.restart(unitName, signal);
-      await run([systemctl, "reset-failed", unitName], signal);
+      if ((await run([systemctl, "reset-failed", unitName], signal)) === notWaitedFor) return notWaitedFor;
       return run([systemctl, "restart", unitName], signal);
     },
     close() {
@@ -89,15 +92,30 @@ async function connectSystemd(host: Host): Promise<Systemd | undefined> {
   return (await import("./systemd.ts")).openSystemd({ system, direct });
 }
 
-/** A program by its arguments, no shell in between. `done`, or how it failed. */
+/** How a restart ended that was still under way when its time was over. */
+export const notWaitedFor = "not waited for";
+
+/**
+ * A program by its arguments, no shell in between. `done`, or how it failed. What it says goes where our own
+ * words go: a daemon that it leaves behind may hold its streams for as long as it lives, and would not outlive
+ * a pipe to us. A program that has no end is left alone when its time is over.
+ */
 function run(argv: readonly string[], signal: AbortSignal | undefined): Promise<string> {
   const [program = "", ...args] = argv;
   return new Promise((resolve) => {
-    execFile(program, args, { ...(signal === undefined ? {} : { signal }) }, (error, _, stderr) => {
-      if (error === null) return resolve("done");
-      const said = stderr.trim().split("\n").at(-1) ?? "";
-      resolve(`failed: ${said === "" ? error.message.split("\n")[0] : said}`);
-    });
+    const child = spawn(program, args, { stdio: ["ignore", "ignore", "inherit"] });
+    const stop = () => {
+      child.unref();
+      resolve(notWaitedFor);
+    };
+    if (signal?.aborted === true) stop();
+    else signal?.addEventListener("abort", stop, { once: true });
+    const end = (how: string) => {
+      signal?.removeEventListener("abort", stop);
+      resolve(how);
+    };
+    child.on("error", (error) => end(`failed: ${program}: ${error.message.split("\n")[0]}`));
+    child.on("exit", (code, by) => end(code === 0 ? "done" : `failed: ${program} ended with ${by ?? code}`));
   });
 }
 
@@ -105,7 +123,7 @@ function shownBySystemctl(name: string): Promise<UnitState | undefined> {
   const keys = "LoadState,ActiveState,SubState,Result,InvocationID,KillMode,ActiveEnterTimestamp";
   return new Promise((resolve) => {
     const args = ["show", "--timestamp=unix", `--property=${keys}`, name];
-    execFile(systemctl, args, (error, stdout) => {
+    execFile(systemctl, args, { timeout: systemctlMs }, (error, stdout) => {
       const value = new Map(
         stdout.split("\n").map((line): [string, string] => {
           const equals = line.indexOf("=");

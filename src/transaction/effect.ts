@@ -171,7 +171,7 @@ export async function takeEffect(
     inputs,
   };
   state.append(operation, { step: "restart", ...line });
-  const verdict = await activate(env, activation, state, effect.owner, line, false);
+  const verdict = await activate(env, activation, state, operation, effect.owner, line, false);
   // What was broken before cannot speak against what was done.
   if (baseline.kind === "broken" && verdict.kind !== "served") {
     const words = `${unitName} was restarted and does not work, as before`;

@@ -124,8 +124,16 @@ async function resume(work: Work): Promise<"finished" | { readonly against: stri
     state.append(begin.operation, { step: "complete" });
     return "finished";
   }
-  const restarted = unit !== undefined && unit.invocation !== restart.invocation;
-  const verdict = await activate(env, activation, state, begin.owner, restart, restarted);
+  // Where nobody can tell, a restart that was begun twice is not begun again: it may be what ends us.
+  const restarted =
+    unit === undefined
+      ? operation.restarted || operation.restarts > 1
+      : unit.invocation !== restart.invocation;
+  if (!restarted) {
+    const { format: _, time: __, operation: id, ...line } = restart;
+    state.append(id, line);
+  }
+  const verdict = await activate(env, activation, state, begin.operation, begin.owner, restart, restarted);
   if (verdict.kind === "unknown") throw cannotVerify(restart.unit, verdict.why, begin.owner);
   if (verdict.kind === "failed") {
     state.append(begin.operation, { step: "failed", why: verdict.why });
@@ -141,18 +149,20 @@ async function reactivate(
   restart: RestartLine,
   why: string,
 ): Promise<void> {
-  const { begin } = operation;
+  const { begin, restores } = operation;
   const { record } = state.readRecord();
   const root = rootOf(record, env.site.rootFile);
-  const held = holdAgain(root.held?.[begin.owner], restart.inputs, why, env.now());
+  // An undoing that was cut short has noted it.
+  const held = restores.length > 0 ? root.held?.[begin.owner] : undefined;
+  const again = held ?? holdAgain(root.held?.[begin.owner], restart.inputs, why, env.now());
   state.writeRecord(
-    withRoot(record, env.site.rootFile, { ...root, held: { ...root.held, [begin.owner]: held } }),
+    withRoot(record, env.site.rootFile, { ...root, held: { ...root.held, [begin.owner]: again } }),
   );
   if (env.activation === undefined) {
     details.push(`${restart.unit} may still run with it until it is restarted`);
     return;
   }
-  await bringBack(env, env.activation, state, begin.owner, restart);
+  await bringBack(env, env.activation, state, begin.owner, restart, restores);
 }
 
 type IntentLine = Unfinished["intents"][number];

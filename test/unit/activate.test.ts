@@ -47,6 +47,21 @@ class Setup {
     throw new Error("it did not fail");
   }
 
+  /** A run that ends when the engine is restarted, without a chance to do anything about it. */
+  async dies(intent: Intent, more: Partial<Activation> = {}): Promise<void> {
+    this.engine.killsUs = true;
+    const restarts = this.engine.restarts;
+    const ended = this.run(intent, more).then(
+      () => "ended",
+      (error: unknown) => (error instanceof ShimctlError ? error.code : "error"),
+    );
+    while (this.engine.restarts === restarts) {
+      const how = await Promise.race([ended, Bun.sleep(5).then(() => "")]);
+      if (how !== "") throw new Error(`it was not killed: ${how}`);
+    }
+    this.engine.killsUs = false;
+  }
+
   [Symbol.dispose](): void {
     this.node[Symbol.dispose]();
   }
@@ -322,5 +337,56 @@ describe("a run that was told to stop", () => {
     it.engine.onRestart = () => stop.abort("SIGTERM");
     const outcome = await it.run(install("kata-qemu"), { verifyTimeoutMs: 5_000 }, stop.signal);
     expect([outcome.proof.served, it.engine.restarts]).toEqual(["passed", 1]);
+  });
+});
+
+describe("a restart that ends the run that asked for it", () => {
+  test("is not made again when the change is served", async () => {
+    using it = new Setup();
+    await it.dies(install("kata-qemu"));
+    expect((await it.run(install("kata-qemu"))).notes.join()).toContain("finished");
+    expect(it.engine.restarts).toBe(1);
+  });
+
+  test("is not made again and again to undo a change", async () => {
+    using it = new Setup();
+    it.engine.fault = whenKata("ignores it");
+    await it.dies(install("kata-qemu"));
+    await it.dies(install("kata-qemu"));
+    const error = await it.fails(install("kata-qemu"));
+    expect([error.code, it.engine.restarts, it.node.tree()]).toEqual(["held", 2, it.before]);
+    const { held } = stateOf(it.node).readRecord().record.roots["/etc/containerd/config.toml"] ?? {};
+    expect(held?.["default"]?.tries).toBe(1);
+  });
+
+  test("is made once more at most where no unit tells that it was made", async () => {
+    using it = new Setup();
+    it.engine.hasUnit = false;
+    await it.dies(install("kata-qemu"));
+    await it.dies(install("kata-qemu"));
+    expect((await it.run(install("kata-qemu"))).notes.join()).toContain("finished");
+    expect(it.engine.restarts).toBe(2);
+  });
+});
+
+describe("a restart that is not seen to end", () => {
+  test("is no evidence: the change stays open and is finished by the next run", async () => {
+    using it = new Setup();
+    it.engine.restartEnds = "not waited for";
+    expect((await it.fails(install("kata-qemu"))).code).toBe("cannot-verify");
+    expect(it.node.text(dropIn)).toContain("kata-qemu");
+    it.engine.restartEnds = undefined;
+    it.engine.start();
+    expect((await it.run(install("kata-qemu"))).notes.join()).toContain("finished");
+    expect(it.engine.restarts).toBe(1);
+  });
+
+  test("without a unit is not made by every run while the engine is silent", async () => {
+    using it = new Setup();
+    it.engine.hasUnit = false;
+    it.engine.fault = whenKata("silent");
+    for (let turn = 0; turn < 4; turn++)
+      expect((await it.fails(install("kata-qemu"), { verifyTimeoutMs: 300 })).code).toBe("cannot-verify");
+    expect(it.engine.restarts).toBe(1);
   });
 });
