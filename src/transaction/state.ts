@@ -10,7 +10,14 @@ import {
   sha256,
   writeDurable,
 } from "../host/state.ts";
-import { type JournalEntry, type JournalLine, parseJournal, refuseNewer, renderLine } from "./journal.ts";
+import {
+  type JournalEntry,
+  type JournalLine,
+  parseJournal,
+  refuseNewer,
+  renderLine,
+  unfinished,
+} from "./journal.ts";
 import { type NodeRecord, parseRecord, renderRecord } from "./record.ts";
 
 /** Old bytes are kept until there are more than this many, or they take more than this many bytes. */
@@ -110,6 +117,8 @@ export function openState(real: (path: string) => string, now: () => Date): Node
       }
       const current = readState(at("journal"));
       if (current === undefined || current.length < journalBytes) return;
+      // What is open is found in this one.
+      if (unfinished(this.lastOperation()).length > 0) return;
       writeDurable(at("journal.1"), current);
       removeState(at("journal"));
     },
