@@ -1,5 +1,6 @@
 import { execFile, spawn } from "node:child_process";
 import { existsSync } from "node:fs";
+import { ShimctlError } from "../error.ts";
 import type { Cri, CriAnswer, Sandbox } from "./cri/client.ts";
 import type { Host } from "./root.ts";
 import type { Systemd, UnitState } from "./systemd.ts";
@@ -53,7 +54,14 @@ export function openLive(host: Host, options: LiveOptions): LiveEngine {
 
   const unit = async (): Promise<UnitState | undefined> => {
     if (mode !== "systemctl") {
-      const state = await (await systemd())?.unit(unitName);
+      const state = await (await systemd())?.unit(unitName).catch((cause: unknown) => {
+        if (mode === "command" || (mode === "auto" && hasSystemctl)) return undefined;
+        const why = cause instanceof Error ? cause.message : String(cause);
+        throw new ShimctlError("unsupported-node", `Cannot ask systemd for ${unitName}: ${why}`, {
+          hint: "see whether `systemctl status` answers on the node, and which policy guards its D-Bus",
+          cause,
+        });
+      });
       if (state !== undefined || mode !== "auto") return state;
     }
     return hasSystemctl ? await shownBySystemctl(unitName) : undefined;

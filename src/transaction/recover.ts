@@ -134,10 +134,13 @@ async function resume(work: Work): Promise<"finished" | { readonly against: stri
     state.append(id, line);
   }
   const verdict = await activate(env, activation, state, begin.operation, begin.owner, restart, restarted);
-  if (verdict.kind === "unknown") throw cannotVerify(restart.unit, verdict.why, begin.owner);
-  if (verdict.kind === "failed") {
-    state.append(begin.operation, { step: "failed", why: verdict.why });
-    return { against: verdict.why };
+  // What was broken before cannot speak against what was done.
+  if (verdict.kind !== "served" && restart.broken !== true) {
+    const isOver = activation.undoOnTimeout && env.signal?.aborted !== true;
+    if (verdict.kind === "unknown" && !isOver) throw cannotVerify(restart.unit, verdict.why, begin.owner);
+    const why = verdict.kind === "failed" ? verdict.why : `it was not seen in time that ${verdict.why}`;
+    state.append(begin.operation, { step: "failed", why });
+    return { against: why };
   }
   state.append(begin.operation, { step: "complete" });
   return "finished";

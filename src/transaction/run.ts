@@ -161,6 +161,7 @@ async function changeUntilStill(
       try {
         progress.ground = await prepareGround(env, state, planned.effect, seen);
       } catch (error) {
+        throwIfStopped(env);
         progress.inUse = keepForNow(request, error, progress.inUse);
         continue;
       }

@@ -390,3 +390,87 @@ describe("a restart that is not seen to end", () => {
     expect(it.engine.restarts).toBe(1);
   });
 });
+
+describe("an engine that was broken before", () => {
+  const broken = async (it: Setup) => {
+    await it.run(install("kata-qemu"));
+    it.engine.fault = () => "no CRI";
+    it.engine.start();
+  };
+
+  test.each([
+    ["a unit whose KillMode ends pods", { killMode: "control-group" }, "--allow-kill"],
+    ["a control plane", { name: "k3s.service" }, "--restart-server"],
+  ])("is not restarted unasked to remove a handler where it is %s", async (_, unit, option) => {
+    using it = new Setup();
+    await broken(it);
+    it.engine.unit = { ...it.engine.unit, ...unit };
+    expect((await it.fails(uninstall("kata-qemu"))).facts.hint).toContain(option);
+    expect([it.engine.restarts, it.node.text(dropIn).includes("kata-qemu")]).toEqual([1, true]);
+  });
+
+  test("does not get a handler back that a run removed which was killed then", async () => {
+    using it = new Setup();
+    await broken(it);
+    await it.dies(uninstall("kata-qemu"));
+    const { notes } = await it.run(uninstall("kata-qemu"));
+    expect(notes.join()).toContain("finished an uninstall");
+    expect([it.engine.restarts, it.node.tree()]).toEqual([2, it.before]);
+  });
+
+  test("for one question only is not broken", async () => {
+    using it = new Setup();
+    let questions = 0;
+    const { live } = it.engine;
+    const busy = {
+      ...live,
+      status: async () =>
+        questions++ === 0 ? { kind: "silent" as const, why: "busy" } : await it.engine.live.status(),
+    };
+    expect((await it.run(install("kata-qemu"), { live: busy })).proof.served).toBe("passed");
+  });
+});
+
+describe("what stays open", () => {
+  test("is undone by a later run with --undo-on-timeout", async () => {
+    using it = new Setup();
+    it.engine.fault = whenKata("silent");
+    await it.fails(install("kata-qemu"), { verifyTimeoutMs: 300 });
+    const error = await it.fails(install("kata-qemu"), { verifyTimeoutMs: 300, undoOnTimeout: true });
+    expect([error.code, it.engine.restarts, it.node.tree()]).toEqual(["held", 2, it.before]);
+  });
+
+  test("is not undone by a run that was told to stop before its time was over", async () => {
+    using it = new Setup();
+    it.engine.fault = whenKata("silent");
+    const stop = new AbortController();
+    it.engine.onRestart = () => stop.abort("SIGTERM");
+    const more = { verifyTimeoutMs: 300, undoOnTimeout: true };
+    const ended = it.run(install("kata-qemu"), more, stop.signal).catch((error: ShimctlError) => error.code);
+    expect(await ended).toBe("cannot-verify");
+    expect(it.node.text(dropIn)).toContain("kata-qemu");
+  });
+
+  test("is not forgotten when the journal is long", async () => {
+    using it = new Setup();
+    await it.run(install("crun"));
+    const journal = "/var/lib/shimctl/journal";
+    it.node.place(journal, `${`${"x".repeat(1023)}\n`.repeat(1024)}${it.node.text(journal)}`);
+    it.engine.fault = whenKata("silent");
+    await it.fails(install("kata-qemu"), { verifyTimeoutMs: 300 });
+    it.engine.cri = "up";
+    expect((await it.run(install("kata-qemu"))).notes.join()).toContain("finished an install");
+  });
+});
+
+test("a pod that named no handler uses the one that the engine runs as its default", async () => {
+  using it = new Setup();
+  await it.run(install("kata-qemu"));
+  it.engine.users = [{ id: "0123456789abcdef", handler: "", pod: "default/web" }];
+  const { live } = it.engine;
+  const status = async () => {
+    const answer = await live.status();
+    return answer.kind === "up" ? { ...answer, defaultHandler: "kata-qemu" } : answer;
+  };
+  expect((await it.fails(uninstall("kata-qemu"), { live: { ...live, status } })).code).toBe("in-use");
+});
