@@ -40,22 +40,26 @@ export async function prepareGround(
   state: NodeState,
   effect: Effect,
   seen: Snapshot,
+  /** Nothing is to be written: only what was written before may have to come into effect. */
+  isEmpty = false,
 ): Promise<Ground | undefined> {
   const { activation, site } = env;
   if (activation === undefined) return undefined;
   env.step("baseline");
   const { automatic, retry, budget, onlyOurs } = activation;
   const baseline = await takeBaseline(activation, env.signal);
-  refuseToRestart(activation, baseline, effect.command === "uninstall");
+  const { record } = state.readRecord();
+  const { pending, held = {} } = rootOf(record, site.rootFile);
+  const isOwed = isEmpty && pending !== undefined && isDue(baseline, pending);
+  refuseToRestart(activation, baseline, isOwed || effect.command === "uninstall");
   await refuseInUse(activation, baseline, effect);
   const inputs = inputsOf(env, effect, seen, baseline);
-  const { record } = state.readRecord();
   const now = env.now();
-  const held = rootOf(record, site.rootFile).held ?? {};
   if (!retry) refuseHeld(Object.hasOwn(held, effect.owner) ? held[effect.owner] : undefined, inputs, now);
   if (automatic && !retry && baseline.kind !== "stopped")
     refuseOverBudget(record.restarts ?? [], budget, now);
-  const foreign = foreignEdits(state, seen, baseline);
+  const since = baseline.kind === "running" ? (baseline.unit?.activeSince ?? 0) : 0;
+  const foreign = foreignEdits(state, seen, since);
   const [first] = foreign;
   if (onlyOurs && first !== undefined) {
     throw new ShimctlError(
@@ -115,8 +119,7 @@ function inputsOf(env: Environment, effect: Effect, seen: Snapshot, baseline: Ba
 }
 
 /** Files that the engine reads, newer than its start, which no commit of ours has left so. */
-export function foreignEdits(state: NodeState, seen: Snapshot, baseline: Baseline): string[] {
-  const since = baseline.kind === "running" ? (baseline.unit?.activeSince ?? 0) : 0;
+export function foreignEdits(state: NodeState, seen: Snapshot, since: number): string[] {
   if (since === 0) return [];
   const newer = [...seen.files.values()].flatMap((read) =>
     read.kind === "file" && (read.modifiedMs ?? 0) > since ? [read] : [],
@@ -168,7 +171,8 @@ export async function takeEffect(
     way: baseline.way ?? "",
     invocation: baseline.unit?.invocation ?? "",
     present: [...present],
-    absent: goneAfter(effect),
+    // What was not served before need not be served again when this is undone.
+    absent: goneAfter(effect).filter((name) => baseline.kind === "broken" || served.includes(name)),
     kept: served.filter(
       (name) => !present.includes(name) && effect.onDisk.some((handler) => handler.name === name),
     ),
@@ -207,6 +211,12 @@ function conclude(
   });
 }
 
+/** Whether the engine was last started before that was written. */
+function isDue(baseline: Baseline, pending: Pending): boolean {
+  const since = baseline.kind === "stopped" ? 0 : (baseline.unit?.activeSince ?? 0);
+  return since <= Date.parse(pending.since);
+}
+
 /**
  * What an earlier run wrote and left to the engine's next start: nothing to do where that has been since,
  * else it is brought into effect now.
@@ -218,10 +228,10 @@ export async function owedEffect(
   ground: Ground,
 ): Promise<"none" | "seen" | "restart"> {
   const { baseline } = ground;
-  if (baseline.kind !== "running") return "none";
-  const since = baseline.unit?.activeSince ?? 0;
+  if (baseline.kind === "broken") return isDue(baseline, pending) ? "restart" : "none";
+  if (baseline.kind === "stopped") return "none";
   const served = effect.expectation.present.every((name) => baseline.served.includes(name));
-  const started = since > Date.parse(pending.since);
+  const started = !isDue(baseline, pending);
   if (started && !served) {
     throw new ShimctlError(
       "engine-broken",

@@ -44,6 +44,7 @@ export async function recover(env: Environment, state: NodeState): Promise<Recov
   const [operation] = unfinished(state.lastOperation());
   if (operation === undefined) return { outcome: "none", details: [], notes: [] };
   refuseOtherEngine(env, [operation]);
+  refuseOtherUnit(env, operation);
   env.step("recover");
   const { begin, complete } = operation;
   const libc = await loadLibc();
@@ -97,6 +98,17 @@ export function refuseOtherEngine(env: Environment, operations: readonly Unfinis
       { hint: `run that command again first, with --engine ${begin.engine}` },
     );
   }
+}
+
+/** Throws where the engine was restarted as another unit: what this one says is no evidence. */
+function refuseOtherUnit({ activation }: Environment, { begin, complete, restart }: Unfinished): void {
+  if (complete || activation === undefined || restart === undefined) return;
+  if (restart.unit === activation.live.unitName) return;
+  throw new ShimctlError(
+    "conflict",
+    `Cannot begin, as an ${begin.command} of owner '${begin.owner}' was cut short that restarted another unit: ${restart.unit}`,
+    { hint: `run that command again first, with --unit ${restart.unit}` },
+  );
 }
 
 interface Work {
@@ -158,8 +170,14 @@ async function reactivate(
   // An undoing that was cut short has noted it.
   const held = restores.length > 0 ? root.held?.[begin.owner] : undefined;
   const again = held ?? holdAgain(root.held?.[begin.owner], restart.inputs, why, env.now());
+  // Where the engine is left alone, the next run makes up for that, unless it was started since.
+  const pending = env.activation === undefined ? { since: env.now().toISOString() } : root.pending;
   state.writeRecord(
-    withRoot(record, env.site.rootFile, { ...root, held: { ...root.held, [begin.owner]: again } }),
+    withRoot(record, env.site.rootFile, {
+      ...root,
+      pending,
+      held: { ...root.held, [begin.owner]: again },
+    }),
   );
   if (env.activation === undefined) {
     details.push(`${restart.unit} may still run with it until it is restarted`);

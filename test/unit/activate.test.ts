@@ -474,3 +474,78 @@ test("a pod that named no handler uses the one that the engine runs as its defau
   };
   expect((await it.fails(uninstall("kata-qemu"), { live: { ...live, status } })).code).toBe("in-use");
 });
+
+describe("a run that leaves the engine alone after others", () => {
+  test("and wrote what the engine fails with does not leave it dead, nor restart it in a loop", async () => {
+    using it = new Setup();
+    it.now = new Date();
+    it.engine.fault = whenKata("no CRI");
+    await run({ ...it.environment(), activation: undefined }, installing("kata-qemu"));
+    expect((await it.fails(install("kata-qemu"))).code).toBe("engine-failed");
+    expect([it.engine.cri, it.engine.restarts, it.node.tree()]).toEqual(["up", 2, it.before]);
+    for (let turn = 0; turn < 20; turn++) await it.fails(install("kata-qemu"));
+    expect([it.engine.cri, it.node.tree()]).toEqual(["up", it.before]);
+    expect(it.engine.restarts).toBeLessThanOrEqual(4);
+  });
+
+  test("owes the restart that undoes a change, and the next run makes it once", async () => {
+    using it = new Setup();
+    it.now = new Date();
+    await it.run(install("crun"));
+    const installed = it.node.tree();
+    it.engine.fault = whenKata("no CRI");
+    // Killed after the evidence, before anything was undone.
+    it.engine.onRestart = () => {
+      if (it.engine.restarts > 2) throw new Error("no restart was to be made");
+    };
+    await it.dies(install("kata-qemu"));
+    const [open] = stateOf(it.node).lastOperation();
+    stateOf(it.node).append(open?.operation ?? "", { step: "failed", why: "made up" });
+    it.now = new Date(Date.now() + 1_000);
+    await run({ ...it.environment(), activation: undefined }, installing("crun"));
+    expect([it.node.tree(), it.engine.cri, it.engine.restarts]).toEqual([installed, "without CRI", 2]);
+    it.engine.onRestart = () => undefined;
+    expect((await it.run(install("crun"))).restart.done).toBe(true);
+    expect([it.engine.cri, it.engine.restarts]).toEqual(["up", 3]);
+    expect((await it.run(install("crun"))).restart.done).toBe(false);
+  });
+});
+
+test("undoing the removal of a handler that was never served does not ask for it to be served", async () => {
+  using it = new Setup();
+  await it.run(install("kata-qemu"));
+  it.engine.fault = (all) => (all.includes("kata-qemu") ? "ignores it" : "loses another");
+  it.engine.start();
+  expect((await it.fails(uninstall("kata-qemu"))).code).toBe("engine-failed");
+});
+
+test("an empty plan reports what others staged, and restarts nothing", async () => {
+  using it = new Setup();
+  await it.run(install("kata-qemu"));
+  it.engine.unit = { ...it.engine.unit, activeSince: Date.now() - 60_000 };
+  it.node.place("/etc/containerd/config.toml", `${it.node.text("/etc/containerd/config.toml")}# staged\n`);
+  const outcome = await it.run(install("kata-qemu"));
+  expect([outcome.pendingForeign, it.engine.restarts]).toEqual([["/etc/containerd/config.toml"], 1]);
+});
+
+test("what was open on another unit is not judged by this one", async () => {
+  using it = new Setup();
+  await it.dies(install("kata-qemu"));
+  const other = { ...it.engine.live, unitName: "another.service" };
+  expect((await it.fails(install("kata-qemu"), { live: other })).facts.hint).toContain(
+    "--unit containerd.service",
+  );
+  await it.run(install("kata-qemu"));
+  expect(it.engine.restarts).toBe(1);
+});
+
+test("a clock that was wrong holds nothing for years", async () => {
+  using it = new Setup();
+  it.now = new Date("2099-01-01T00:00:00Z");
+  it.engine.fault = whenKata("ignores it");
+  await it.fails(install("kata-qemu"));
+  await it.run(install("crun"));
+  it.now = new Date("2026-01-01T00:00:00Z");
+  it.engine.fault = () => "none";
+  expect((await it.run(install("kata-qemu"))).proof.served).toBe("passed");
+});
