@@ -17,11 +17,13 @@ export interface LiveView {
 
 export async function viewLive(live: LiveEngine, state: EngineState): Promise<LiveView> {
   const answer = await live.status();
-  const unit = await live.unit();
+  // A bus that does not answer tells nothing of the engine.
+  const unit = await live.unit().catch(() => undefined);
   const served = answer.kind === "up" ? answer.handlers : undefined;
   const inUse = new Map<string, number>();
   if (answer.kind === "up") {
-    for (const { handler } of await live.sandboxes()) {
+    // The engine may be restarted in between.
+    for (const { handler } of await live.sandboxes().catch(() => [])) {
       const name = handler === "" ? (answer.defaultHandler ?? state.defaultHandler) : handler;
       inUse.set(name, (inUse.get(name) ?? 0) + 1);
     }

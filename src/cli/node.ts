@@ -41,10 +41,15 @@ export async function openNode(options: Options): Promise<Node> {
 export function liveOptions(options: Options, layout: Layout): LiveOptions {
   return {
     socket: layout.socket,
-    unit: options.unit ?? layout.unit,
+    unit: unitOf(options.unit ?? layout.unit),
     mode: options.restart === "none" ? "auto" : options.restart,
     command: options.restartCommand,
   };
+}
+
+/** As systemctl(1) takes it: a service where no suffix says otherwise. */
+function unitOf(name: string): string {
+  return name.includes(".") ? name : `${name}.service`;
 }
 
 function find(host: Host, options: Options): Found {

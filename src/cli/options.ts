@@ -462,6 +462,23 @@ function finish(
         `Cannot use ${called(name)}, which must be an absolute path: ${shown(value)}`,
       );
   }
+  const words = (name: OptionName): string[] =>
+    text(name)
+      .split(" ")
+      .filter((word) => word !== "");
+  const restartMode = (): "none" | RestartMode => {
+    const said = oneOf("restart", "auto", "systemd", "systemctl", "none");
+    const command = given.get("restart-command");
+    // Who says that the engine is to be left alone is obeyed, unless by a variable and a flag says otherwise.
+    const isNone = flag("no-restart") || said === "none";
+    const noneByFlag =
+      (flag("no-restart") && given.get("no-restart") === "--no-restart") ||
+      (said === "none" && given.get("restart") === "--restart");
+    if (isNone && (noneByFlag || command !== "--restart-command")) return "none";
+    if (command === undefined) return said;
+    if (words("restart-command").length > 0) return "command";
+    throw new ShimctlError("usage", `Cannot read ${called("restart-command")}, as it names no program`);
+  };
   const timeout = known.includes("timeout") ? "timeout" : "lock-timeout";
   return {
     root: text("root"),
@@ -480,15 +497,8 @@ function finish(
     json: flag("json"),
     lockTimeoutMs: duration(called(timeout), text(timeout)),
     retries: count(called("retries"), text("retries")),
-    restart:
-      get("restart-command") !== undefined
-        ? "command"
-        : flag("no-restart")
-          ? "none"
-          : oneOf("restart", "auto", "systemd", "systemctl", "none"),
-    restartCommand: text("restart-command")
-      .split(" ")
-      .filter((word) => word !== ""),
+    restart: restartMode(),
+    restartCommand: words("restart-command"),
     unit: get("unit"),
     verifyTimeoutMs: duration(called("verify-timeout"), text("verify-timeout")),
     undoOnTimeout: flag("undo-on-timeout"),

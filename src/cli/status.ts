@@ -50,9 +50,15 @@ export async function status(io: Io, parsed: Parsed): Promise<number> {
       hint: "compare it with the configuration, then remove it",
     });
   }
-  const running = await viewLive(live, view.state);
-  const probes = parsed.options.probe ? await probe(live, view.state) : [];
-  live.close();
+  let running: LiveView;
+  let probes: Problem[];
+  try {
+    running = await viewLive(live, view.state);
+    probes = parsed.options.probe ? await probe(live, view.state) : [];
+  } finally {
+    // An open connection would keep the process from ending.
+    live.close();
+  }
   problems.push(...liveProblems(running, node.found.layout.unit), ...probes);
   const root = rootOf(record, node.site.rootFile);
   const held = Object.entries(root.held ?? {});

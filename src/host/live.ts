@@ -1,4 +1,5 @@
 import { existsSync } from "node:fs";
+import { ShimctlError } from "../error.ts";
 import type { Cri, CriAnswer, Sandbox } from "./cri/client.ts";
 import type { Host } from "./root.ts";
 import type { Systemd, UnitState } from "./systemd.ts";
@@ -31,6 +32,8 @@ export interface LiveOptions {
 }
 
 const systemctl = "/usr/bin/systemctl";
+/** A systemctl that does not answer is as good as none. */
+const systemctlMs = 25_000;
 
 /**
  * The engine behind a host root, whose sockets are reached through that root: in a pod with the folders of the
@@ -50,13 +53,21 @@ export function openLive(host: Host, options: LiveOptions): LiveEngine {
 
   const unit = async (): Promise<UnitState | undefined> => {
     if (mode !== "systemctl") {
-      const state = await (await systemd())?.unit(unitName);
+      const state = await (await systemd())?.unit(unitName).catch((cause: unknown) => {
+        if (mode === "command" || (mode === "auto" && hasSystemctl)) return undefined;
+        const why = cause instanceof Error ? cause.message : String(cause);
+        throw new ShimctlError("unsupported-node", `Cannot ask systemd for ${unitName}: ${why}`, {
+          hint: "see whether `systemctl status` answers on the node, and which policy guards its D-Bus",
+          cause,
+        });
+      });
       if (state !== undefined || mode !== "auto") return state;
     }
     return hasSystemctl ? await shownBySystemctl(unitName) : undefined;
   };
   const way = async (): Promise<string | undefined> => {
-    if (mode === "command") return options.command.join(" ");
+    // Its arguments may hold secrets.
+    if (mode === "command") return options.command[0];
     if ((await unit()) === undefined) return undefined;
     if (mode !== "systemctl" && (await systemd()) !== undefined) return "systemd over D-Bus";
     return "systemctl";
@@ -72,7 +83,7 @@ export function openLive(host: Host, options: LiveOptions): LiveEngine {
       if (mode === "command") return run(options.command, signal);
       const bus = mode === "systemctl" ? undefined : await systemd();
       if (bus !== undefined) return bus.restart(unitName, signal);
-      await run([systemctl, "reset-failed", unitName], signal);
+      if ((await run([systemctl, "reset-failed", unitName], signal)) === notWaitedFor) return notWaitedFor;
       return run([systemctl, "restart", unitName], signal);
     },
     close() {
@@ -88,16 +99,31 @@ async function connectSystemd(host: Host): Promise<Systemd | undefined> {
   return (await import("./systemd.ts")).openSystemd({ system, direct });
 }
 
-/** A program by its arguments, no shell in between. `done`, or how it failed. */
+/** How a restart ended that was still under way when its time was over. */
+export const notWaitedFor = "not waited for";
+
+/**
+ * A program by its arguments, no shell in between. `done`, or how it failed. What it says goes where our own
+ * words go: a daemon that it leaves behind may hold its streams for as long as it lives, and would not outlive
+ * a pipe to us. A program that has no end is left alone when its time is over.
+ */
 async function run(argv: readonly string[], signal: AbortSignal | undefined): Promise<string> {
   const [program = "", ...args] = argv;
-  const { execFile } = await import("node:child_process");
+  const { spawn } = await import("node:child_process");
   return new Promise((resolve) => {
-    execFile(program, args, { ...(signal === undefined ? {} : { signal }) }, (error, _, stderr) => {
-      if (error === null) return resolve("done");
-      const said = stderr.trim().split("\n").at(-1) ?? "";
-      resolve(`failed: ${said === "" ? error.message.split("\n")[0] : said}`);
-    });
+    const child = spawn(program, args, { stdio: ["ignore", "ignore", "inherit"] });
+    const stop = () => {
+      child.unref();
+      resolve(notWaitedFor);
+    };
+    if (signal?.aborted === true) stop();
+    else signal?.addEventListener("abort", stop, { once: true });
+    const end = (how: string) => {
+      signal?.removeEventListener("abort", stop);
+      resolve(how);
+    };
+    child.on("error", (error) => end(`failed: ${program}: ${error.message.split("\n")[0]}`));
+    child.on("exit", (code, by) => end(code === 0 ? "done" : `failed: ${program} ended with ${by ?? code}`));
   });
 }
 
@@ -106,7 +132,7 @@ async function shownBySystemctl(name: string): Promise<UnitState | undefined> {
   const keys = "LoadState,ActiveState,SubState,Result,InvocationID,KillMode,ActiveEnterTimestamp";
   return new Promise((resolve) => {
     const args = ["show", "--timestamp=unix", `--property=${keys}`, name];
-    execFile(systemctl, args, (error, stdout) => {
+    execFile(systemctl, args, { timeout: systemctlMs }, (error, stdout) => {
       const value = new Map(
         stdout.split("\n").map((line): [string, string] => {
           const equals = line.indexOf("=");

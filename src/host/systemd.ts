@@ -1,5 +1,6 @@
 import { type Bus, connectBus, DbusError } from "./dbus/connection.ts";
 import type { Value, Variant } from "./dbus/marshal.ts";
+import { notWaitedFor } from "./live.ts";
 
 /** What systemd says of a unit (org.freedesktop.systemd1(5)). */
 export interface UnitState {
@@ -142,7 +143,7 @@ function over(first: Bus, reopen: () => Promise<Bus>): Systemd {
       for (;;) {
         const result = ended.get(String(job));
         if (result !== undefined) return result;
-        if (signal?.aborted === true) return "not waited for";
+        if (signal?.aborted === true) return notWaitedFor;
         await Promise.race([
           new Promise<void>((resolve) => {
             wake = resolve;
@@ -182,7 +183,7 @@ async function withoutSignals(
   signal: AbortSignal | undefined,
 ): Promise<string> {
   for (;;) {
-    if (signal?.aborted === true) return "not waited for";
+    if (signal?.aborted === true) return notWaitedFor;
     const state = await unit(name).catch(() => undefined);
     if (state?.active === "failed") return "failed";
     if (state?.active === "active" && state.invocation !== before) return "done";

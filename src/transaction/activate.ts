@@ -1,7 +1,8 @@
 import { ShimctlError } from "../error.ts";
+import { notWaitedFor } from "../host/live.ts";
 import { type Activation, deathOf, type Expected, type Verdict, verify } from "./activation.ts";
 import type { Environment } from "./environment.ts";
-import type { JournalLine } from "./journal.ts";
+import type { JournalLine, Unfinished } from "./journal.ts";
 import { withRestart } from "./restraint.ts";
 import type { NodeState } from "./state.ts";
 
@@ -15,19 +16,26 @@ export async function activate(
   env: Environment,
   activation: Activation,
   state: NodeState,
+  operation: string,
   owner: string,
   line: Omit<RestartLine, "step" | "format" | "time" | "operation">,
   restarted: boolean,
 ): Promise<Verdict> {
   if (!restarted) {
-    const ended = await restart(env, activation, state, owner, "to serve a change");
+    const { ended, isKnown } = await restart(env, activation, state, owner, "to serve a change");
+    // Slow is not broken, and whether it is restarted at all is seen by the next run.
+    const unknown: Verdict = { kind: "unknown", why: `${line.unit} has been restarted` };
+    if (ended === notWaitedFor) return unknown;
     // Somebody else's job took the place of ours: the engine is restarted all the same.
     if (ended !== "done" && ended !== "canceled") {
       const now = await activation.live.unit().catch(() => undefined);
       const dead = now === undefined ? undefined : deathOf(now);
       const stays = now === undefined || now.invocation === line.invocation || now.active !== "active";
+      // Whoever was asked did not say: it may be under way.
+      if (!isKnown && dead === undefined && now?.active !== "active") return unknown;
       if (stays) return { kind: "failed", why: dead ?? `the restart of ${line.unit} ended as ${ended}` };
     }
+    state.append(operation, { step: "restarted" });
   }
   env.step("verify");
   activation.progress(
@@ -43,7 +51,7 @@ export async function restart(
   state: NodeState,
   owner: string,
   why: string,
-): Promise<string> {
+): Promise<{ readonly ended: string; readonly isKnown: boolean }> {
   env.step("restart");
   progress(`restarting ${live.unitName}`);
   const { record } = state.readRecord();
@@ -51,19 +59,27 @@ export async function restart(
   state.writeRecord({ ...record, restarts });
   try {
     // Told to stop or not, a restart that has begun is seen through; one that hangs is not.
-    return await live.restart(AbortSignal.timeout(verifyTimeoutMs));
+    const timeout = AbortSignal.timeout(Math.min(verifyTimeoutMs, longestTimerMs));
+    return { ended: await live.restart(timeout), isKnown: true };
   } catch (error) {
-    return error instanceof Error ? error.message : String(error);
+    return { ended: error instanceof Error ? error.message : String(error), isKnown: false };
   }
 }
 
-/** The engine back on the configuration from before. Throws `undo-failed` with what to do by hand. */
+/** Beyond that, timers end at once. */
+const longestTimerMs = 2 ** 31 - 1;
+
+/**
+ * The engine back on the configuration from before. A restart that ended an earlier run is not made again:
+ * it would end every run. Throws `undo-failed` with what to do by hand.
+ */
 export async function bringBack(
   env: Environment,
   activation: Activation,
   state: NodeState,
   owner: string,
   line: RestartLine,
+  restores: Unfinished["restores"],
 ): Promise<void> {
   const { live } = activation;
   const unit = await live.unit().catch(() => undefined);
@@ -74,8 +90,18 @@ export async function bringBack(
     kept: [...line.kept, ...line.absent],
     invocation: unit?.invocation ?? line.invocation,
   };
-  const ended = await restart(env, activation, state, owner, "to undo a change");
-  const verdict = await verify(activation, expected, undefined);
+  const last = restores.at(-1);
+  const isMade =
+    last !== undefined && (unit === undefined ? restores.length > 1 : unit.invocation !== last.invocation);
+  if (!isMade) state.append(line.operation, { step: "restore", invocation: expected.invocation });
+  const { ended } = isMade
+    ? { ended: "done" }
+    : await restart(env, activation, state, owner, "to undo a change");
+  const verdict = await verify(
+    activation,
+    { ...expected, ...(isMade ? { invocation: last.invocation } : {}) },
+    undefined,
+  );
   if (verdict.kind === "served") return;
   const why = verdict.kind === "failed" ? verdict.why : `it was not seen that ${verdict.why}`;
   throw new ShimctlError("undo-failed", `The engine does not work after the change was undone: ${why}`, {

@@ -12,12 +12,20 @@ export type Baseline =
       readonly way: string | undefined;
       readonly version: string;
       readonly served: readonly string[];
+      readonly defaultHandler: string | undefined;
     }
-  | { readonly kind: "broken"; readonly why: string };
+  | {
+      readonly kind: "broken";
+      readonly unit: UnitState | undefined;
+      readonly way: string | undefined;
+      readonly why: string;
+    };
 
 /** An engine that is just starting gets that long before it counts as broken. */
 const startMs = 60_000;
 const pollMs = 500;
+/** A busy engine may miss one question. */
+const silences = 3;
 
 export async function takeBaseline(
   { live, progress }: Activation,
@@ -25,7 +33,7 @@ export async function takeBaseline(
 ): Promise<Baseline> {
   const deadline = Date.now() + startMs;
   let told = false;
-  for (;;) {
+  for (let silent = 0; ; ) {
     const answer = await live.status();
     const unit = await live.unit();
     if (answer.kind === "up" && answer.ready)
@@ -35,14 +43,19 @@ export async function takeBaseline(
         way: await live.way(),
         version: answer.version,
         served: answer.handlers,
+        defaultHandler: answer.defaultHandler,
       };
     if (unit === undefined ? answer.kind === "absent" : unit.active === "inactive")
       return { kind: "stopped" };
-    const starting = unit !== undefined && unit.active === "activating" && unit.sub !== "auto-restart";
-    if (!starting || Date.now() > deadline || signal?.aborted === true)
-      return { kind: "broken", why: brokenBy(live.unitName, unit, answer.kind) };
-    if (!told) progress(`waiting until ${live.unitName} has started`);
-    told = true;
+    // Somebody may be restarting it right now.
+    const moving = unit !== undefined && /^(de)?activating$/.test(unit.active) && unit.sub !== "auto-restart";
+    silent += answer.kind === "silent" ? 1 : silences;
+    if ((!moving && silent >= silences) || Date.now() > deadline || signal?.aborted === true) {
+      const why = brokenBy(live.unitName, unit, answer.kind);
+      return { kind: "broken", unit, way: await live.way(), why };
+    }
+    if (!told && moving) progress(`waiting until ${live.unitName} has started`);
+    told ||= moving;
     await new Promise((resolve) => setTimeout(resolve, pollMs));
   }
 }
@@ -71,7 +84,7 @@ export function refuseToRestart(activation: Activation, baseline: Baseline, remo
       { hint: `mend it first (journalctl -u ${live.unitName}), ${instead}` },
     );
   }
-  if (baseline.kind !== "running") return;
+  if (baseline.kind === "stopped") return;
   const { unit, way } = baseline;
   if (way === undefined) {
     throw new ShimctlError(

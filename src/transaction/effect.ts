@@ -39,22 +39,26 @@ export async function prepareGround(
   state: NodeState,
   effect: Effect,
   seen: Snapshot,
+  /** Nothing is to be written: only what was written before may have to come into effect. */
+  isEmpty = false,
 ): Promise<Ground | undefined> {
   const { activation, site } = env;
   if (activation === undefined) return undefined;
   env.step("baseline");
   const { automatic, retry, budget, onlyOurs } = activation;
   const baseline = await takeBaseline(activation, env.signal);
-  refuseToRestart(activation, baseline, effect.command === "uninstall");
+  const { record } = state.readRecord();
+  const { pending, held = {} } = rootOf(record, site.rootFile);
+  const isOwed = isEmpty && pending !== undefined && isDue(baseline, pending);
+  refuseToRestart(activation, baseline, isOwed || effect.command === "uninstall");
   await refuseInUse(activation, baseline, effect);
   const inputs = inputsOf(env, effect, seen, baseline);
-  const { record } = state.readRecord();
   const now = env.now();
-  const held = rootOf(record, site.rootFile).held ?? {};
   if (!retry) refuseHeld(Object.hasOwn(held, effect.owner) ? held[effect.owner] : undefined, inputs, now);
-  if (automatic && !retry && baseline.kind === "running")
+  if (automatic && !retry && baseline.kind !== "stopped")
     refuseOverBudget(record.restarts ?? [], budget, now);
-  const foreign = foreignEdits(state, seen, baseline);
+  const since = baseline.kind === "running" ? (baseline.unit?.activeSince ?? 0) : 0;
+  const foreign = foreignEdits(state, seen, since);
   const [first] = foreign;
   if (onlyOurs && first !== undefined) {
     throw new ShimctlError(
@@ -70,7 +74,10 @@ export async function prepareGround(
 async function refuseInUse(activation: Activation, baseline: Baseline, effect: Effect): Promise<void> {
   const gone = goneAfter(effect);
   if (activation.force || gone.length === 0 || baseline.kind !== "running") return;
-  const users = (await activation.live.sandboxes()).filter(({ handler }) => gone.includes(handler));
+  const { defaultHandler = "" } = baseline;
+  const users = (await activation.live.sandboxes())
+    .map((sandbox) => (sandbox.handler === "" ? { ...sandbox, handler: defaultHandler } : sandbox))
+    .filter(({ handler }) => gone.includes(handler));
   const [first] = users;
   if (first !== undefined) throw inUse(users);
 }
@@ -89,8 +96,9 @@ function inUse(users: readonly Sandbox[]): ShimctlError {
 
 /** The handlers that an `in-use` error is about. */
 export function handlersInUse(error: unknown): readonly string[] {
-  if (!(error instanceof ShimctlError) || error.code !== "in-use" || !Array.isArray(error.facts.cause))
-    return [];
+  if (!(error instanceof ShimctlError) || error.code !== "in-use") return [];
+  // The same error, with what was done before it.
+  if (!Array.isArray(error.facts.cause)) return handlersInUse(error.facts.cause);
   const users: readonly Sandbox[] = error.facts.cause;
   return [...new Set(users.map(({ handler }) => handler))];
 }
@@ -110,8 +118,7 @@ function inputsOf(env: Environment, effect: Effect, seen: Snapshot, baseline: Ba
 }
 
 /** Files that the engine reads, newer than its start, which no commit of ours has left so. */
-export function foreignEdits(state: NodeState, seen: Snapshot, baseline: Baseline): string[] {
-  const since = baseline.kind === "running" ? (baseline.unit?.activeSince ?? 0) : 0;
+export function foreignEdits(state: NodeState, seen: Snapshot, since: number): string[] {
   if (since === 0) return [];
   const newer = [...seen.files.values()].flatMap((read) =>
     read.kind === "file" && (read.modifiedMs ?? 0) > since ? [read] : [],
@@ -160,24 +167,28 @@ export async function takeEffect(
   const { present } = effect.expectation;
   const line = {
     unit: unitName,
-    way: (baseline.kind === "running" ? baseline.way : undefined) ?? "",
-    invocation: (baseline.kind === "running" ? baseline.unit?.invocation : undefined) ?? "",
+    way: baseline.way ?? "",
+    invocation: baseline.unit?.invocation ?? "",
     present: [...present],
-    absent: goneAfter(effect),
+    // What was not served before need not be served again when this is undone.
+    absent: goneAfter(effect).filter((name) => baseline.kind === "broken" || served.includes(name)),
     kept: served.filter(
       (name) => !present.includes(name) && effect.onDisk.some((handler) => handler.name === name),
     ),
     inputs,
+    ...(baseline.kind === "broken" ? { broken: true } : {}),
   };
   state.append(operation, { step: "restart", ...line });
   const { activate } = await import("./activate.ts");
-  const verdict = await activate(env, activation, state, effect.owner, line, false);
+  const verdict = await activate(env, activation, state, operation, effect.owner, line, false);
   // What was broken before cannot speak against what was done.
   if (baseline.kind === "broken" && verdict.kind !== "served") {
     const words = `${unitName} was restarted and does not work, as before`;
     return { restart: { done: true, needed: false, words }, served: false };
   }
-  await conclude(activation, state, operation, effect.owner, verdict);
+  // A run that was told to stop has not waited as long as it should.
+  const isOver = env.signal?.aborted !== true;
+  await conclude(activation, state, operation, effect.owner, verdict, isOver);
   const words = `${unitName} was restarted and serves ${present.length === 0 ? "what it served before" : present.toSorted().join(", ")}`;
   return { restart: { done: true, needed: false, words }, served: true };
 }
@@ -188,15 +199,22 @@ async function conclude(
   operation: string,
   owner: string,
   verdict: Verdict,
+  isOver: boolean,
 ): Promise<void> {
   if (verdict.kind === "served") return;
-  if (verdict.kind === "unknown" && !undoOnTimeout)
+  if (verdict.kind === "unknown" && !(undoOnTimeout && isOver))
     throw (await import("./activate.ts")).cannotVerify(live.unitName, verdict.why, owner);
   const why = verdict.kind === "failed" ? verdict.why : `it was not seen in time that ${verdict.why}`;
   state.append(operation, { step: "failed", why });
   throw new ShimctlError("engine-failed", `The engine does not work with the change: ${why}`, {
     hint: `see \`journalctl -u ${live.unitName}\`; the same change is held until anything that it depends on changes, some time has passed, or you pass --retry`,
   });
+}
+
+/** Whether the engine was last started before that was written. */
+function isDue(baseline: Baseline, pending: Pending): boolean {
+  const since = baseline.kind === "stopped" ? 0 : (baseline.unit?.activeSince ?? 0);
+  return since <= Date.parse(pending.since);
 }
 
 /**
@@ -210,10 +228,10 @@ export async function owedEffect(
   ground: Ground,
 ): Promise<"none" | "seen" | "restart"> {
   const { baseline } = ground;
-  if (baseline.kind !== "running") return "none";
-  const since = baseline.unit?.activeSince ?? 0;
+  if (baseline.kind === "broken") return isDue(baseline, pending) ? "restart" : "none";
+  if (baseline.kind === "stopped") return "none";
   const served = effect.expectation.present.every((name) => baseline.served.includes(name));
-  const started = since > Date.parse(pending.since);
+  const started = !isDue(baseline, pending);
   if (started && !served) {
     throw new ShimctlError(
       "engine-broken",

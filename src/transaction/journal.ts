@@ -53,7 +53,13 @@ export const JournalLine = z.lazy(() =>
       kept: z.array(z.string()),
       /** What the plan depended on: the same is not tried again by itself once it was undone. */
       inputs: z.string(),
+      /** The engine did not work before: that it does not afterwards is no evidence against the change. */
+      broken: z.optional(z.boolean()),
     }),
+    /** The restart is through, as far as anybody can tell where the unit itself does not say it. */
+    z.object({ ...base, step: z.literal("restarted") }),
+    /** The old files are back; the engine is about to be restarted with them. */
+    z.object({ ...base, step: z.literal("restore"), invocation: z.string() }),
     /** There is evidence that the engine does not work with the change: it is undone. */
     z.object({ ...base, step: z.literal("failed"), why: z.string() }),
     /** Every file is in place; only the record is still to be written. */
@@ -116,7 +122,12 @@ export interface Unfinished {
   readonly complete: boolean;
   /** The last one, where the engine was to be restarted. */
   readonly restart: Extract<JournalLine, { step: "restart" }> | undefined;
+  /** How often that was begun, and whether one is known to have been carried out. */
+  readonly restarts: number;
+  readonly restarted: boolean;
   readonly failed: Extract<JournalLine, { step: "failed" }> | undefined;
+  /** Restarts that were begun to undo it. */
+  readonly restores: readonly Extract<JournalLine, { step: "restore" }>[];
 }
 
 /** Operations that began and did not end, oldest first. */
@@ -131,7 +142,10 @@ export function unfinished(lines: readonly JournalLine[]): Unfinished[] {
         intents: own.filter((line) => line.step === "intent"),
         complete: own.some((line) => line.step === "complete"),
         restart: own.findLast((line) => line.step === "restart"),
+        restarts: own.filter((line) => line.step === "restart").length,
+        restarted: own.some((line) => line.step === "restarted"),
         failed: own.findLast((line) => line.step === "failed"),
+        restores: own.filter((line) => line.step === "restore"),
       };
     });
 }

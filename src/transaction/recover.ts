@@ -45,6 +45,7 @@ export async function recover(env: Environment, state: NodeState): Promise<Recov
   const [operation] = unfinished(state.lastOperation());
   if (operation === undefined) return { outcome: "none", details: [], notes: [] };
   refuseOtherEngine(env, [operation]);
+  refuseOtherUnit(env, operation);
   env.step("recover");
   const { begin, complete } = operation;
   const libc = await loadLibc();
@@ -100,6 +101,17 @@ export function refuseOtherEngine(env: Environment, operations: readonly Unfinis
   }
 }
 
+/** Throws where the engine was restarted as another unit: what this one says is no evidence. */
+function refuseOtherUnit({ activation }: Environment, { begin, complete, restart }: Unfinished): void {
+  if (complete || activation === undefined || restart === undefined) return;
+  if (restart.unit === activation.live.unitName) return;
+  throw new ShimctlError(
+    "conflict",
+    `Cannot begin, as an ${begin.command} of owner '${begin.owner}' was cut short that restarted another unit: ${restart.unit}`,
+    { hint: `run that command again first, with --unit ${restart.unit}` },
+  );
+}
+
 interface Work {
   readonly libc: Libc;
   readonly env: Environment;
@@ -125,12 +137,23 @@ async function resume(work: Work): Promise<"finished" | { readonly against: stri
     state.append(begin.operation, { step: "complete" });
     return "finished";
   }
-  const restarted = unit !== undefined && unit.invocation !== restart.invocation;
-  const verdict = await activate(env, activation, state, begin.owner, restart, restarted);
-  if (verdict.kind === "unknown") throw cannotVerify(restart.unit, verdict.why, begin.owner);
-  if (verdict.kind === "failed") {
-    state.append(begin.operation, { step: "failed", why: verdict.why });
-    return { against: verdict.why };
+  // Where nobody can tell, a restart that was begun twice is not begun again: it may be what ends us.
+  const restarted =
+    unit === undefined
+      ? operation.restarted || operation.restarts > 1
+      : unit.invocation !== restart.invocation;
+  if (!restarted) {
+    const { format: _, time: __, operation: id, ...line } = restart;
+    state.append(id, line);
+  }
+  const verdict = await activate(env, activation, state, begin.operation, begin.owner, restart, restarted);
+  // What was broken before cannot speak against what was done.
+  if (verdict.kind !== "served" && restart.broken !== true) {
+    const isOver = activation.undoOnTimeout && env.signal?.aborted !== true;
+    if (verdict.kind === "unknown" && !isOver) throw cannotVerify(restart.unit, verdict.why, begin.owner);
+    const why = verdict.kind === "failed" ? verdict.why : `it was not seen in time that ${verdict.why}`;
+    state.append(begin.operation, { step: "failed", why });
+    return { against: why };
   }
   state.append(begin.operation, { step: "complete" });
   return "finished";
@@ -142,18 +165,26 @@ async function reactivate(
   restart: RestartLine,
   why: string,
 ): Promise<void> {
-  const { begin } = operation;
+  const { begin, restores } = operation;
   const { record } = state.readRecord();
   const root = rootOf(record, env.site.rootFile);
-  const held = holdAgain(root.held?.[begin.owner], restart.inputs, why, env.now());
+  // An undoing that was cut short has noted it.
+  const held = restores.length > 0 ? root.held?.[begin.owner] : undefined;
+  const again = held ?? holdAgain(root.held?.[begin.owner], restart.inputs, why, env.now());
+  // Where the engine is left alone, the next run makes up for that, unless it was started since.
+  const pending = env.activation === undefined ? { since: env.now().toISOString() } : root.pending;
   state.writeRecord(
-    withRoot(record, env.site.rootFile, { ...root, held: { ...root.held, [begin.owner]: held } }),
+    withRoot(record, env.site.rootFile, {
+      ...root,
+      pending,
+      held: { ...root.held, [begin.owner]: again },
+    }),
   );
   if (env.activation === undefined) {
     details.push(`${restart.unit} may still run with it until it is restarted`);
     return;
   }
-  await bringBack(env, env.activation, state, begin.owner, restart);
+  await bringBack(env, env.activation, state, begin.owner, restart, restores);
 }
 
 type IntentLine = Unfinished["intents"][number];

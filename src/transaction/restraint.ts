@@ -6,11 +6,15 @@ import type { Held, Restart } from "./record.ts";
 
 const hour = 3_600_000;
 const day = 24 * hour;
+/** A clock that is set back by more than that was wrong before. */
+const skewMs = hour;
 const firstPauseMs = 15 * 60_000;
 
 /** Throws `held` where this very plan was undone on these very inputs, and its pause is not over. */
 export function refuseHeld(held: Held | undefined, inputs: string, now: Date): void {
   if (held === undefined || held.inputs !== inputs || now.getTime() >= Date.parse(held.until)) return;
+  // Noted by a clock that was wrong.
+  if (Date.parse(held.since) > now.getTime() + skewMs) return;
   throw new ShimctlError("held", `Held, as this change was undone at ${held.since} because ${held.why}`, {
     hint: `mend the cause; it is tried again when anything that it depends on changes, from ${held.until} on, or with --retry`,
   });
@@ -35,7 +39,10 @@ export function refuseOverBudget(restarts: readonly Restart[], budget: Budget, n
     [hour, budget.hour, "an hour"],
     [day, budget.day, "a day"],
   ] as const) {
-    const within = restarts.filter(({ time }) => Date.parse(time) > now.getTime() - span);
+    const within = restarts.filter(({ time }) => {
+      const age = now.getTime() - Date.parse(time);
+      return age < span && age > -skewMs;
+    });
     if (within.length < most) continue;
     const oldest = within.at(-most)?.time ?? now.toISOString();
     const free = new Date(Date.parse(oldest) + span).toISOString();

@@ -12,6 +12,7 @@ import { desired, type Intent } from "./desire.ts";
 import {
   type Effect,
   type Effected,
+  foreignEdits,
   type Ground,
   handlersInUse,
   owedEffect,
@@ -149,7 +150,7 @@ async function changeUntilStill(
       const effected = await inEffect(env, state, operation, request, planned, progress);
       const { previous, expectation, proof } = first;
       const proved: Proof = { ...proof, served: effected.served ? "passed" : "not run" };
-      const foreign = progress.ground?.foreign ?? [];
+      const foreign = progress.ground?.foreign ?? (await staged(env, state, planned.seen));
       const also =
         effected.restart.done && foreign.length > 0
           ? [`the restart brought others' changes into effect too: ${foreign.join(", ")}`]
@@ -170,6 +171,7 @@ async function changeUntilStill(
       try {
         progress.ground = await prepareGround(env, state, planned.effect, planned.seen);
       } catch (error) {
+        throwIfStopped(env);
         progress.inUse = keepForNow(request, error, progress.inUse);
         continue;
       }
@@ -217,6 +219,12 @@ function keepForNow(request: Request, error: unknown, known: ReadonlySet<string>
   return new Set([...known, ...used]);
 }
 
+/** What others changed and the engine does not run with, where nothing had to be asked of it. */
+async function staged(env: Environment, state: NodeState, seen: Snapshot): Promise<readonly string[]> {
+  const unit = await env.activation?.live.unit().catch(() => undefined);
+  return unit?.active === "active" ? foreignEdits(state, seen, unit.activeSince) : [];
+}
+
 /** Every file is in place. Brings that into effect, and records it. */
 async function inEffect(
   env: Environment,
@@ -242,7 +250,7 @@ async function inEffect(
   const ground =
     env.activation === undefined || pending === undefined
       ? undefined
-      : await prepareGround(env, state, planned.effect, planned.seen);
+      : await prepareGround(env, state, planned.effect, planned.seen, true);
   progress.ground = ground;
   if (ground === undefined || pending === undefined) {
     rememberFound(env, state, request, planned);
@@ -251,7 +259,12 @@ async function inEffect(
   const owed = await owedEffect(env, pending, planned.effect, ground);
   let effected: Effected = { ...idle, restart: { ...idle.restart, needed: false }, served: owed === "seen" };
   if (owed === "restart") {
-    begin(env, state, operation, request, planned, []);
+    // Should the engine not work with what was written then, that is what it can do without.
+    const { baseline } = ground;
+    const works = ({ name }: Handler) => baseline.kind !== "running" || baseline.served.includes(name);
+    const previous = planned.previous.filter(works);
+    const { folders } = state.readRecord().record;
+    begin(env, state, operation, request, { ...planned, previous }, folders);
     progress.first = planned;
     effected = await takeEffect(env, state, operation, planned.effect, ground);
     state.append(operation, { step: "complete" });

@@ -17,6 +17,7 @@ import {
   parseJournal,
   refuseNewer,
   renderLine,
+  unfinished,
 } from "./journal.ts";
 import { type NodeRecord, parseRecord, renderRecord } from "./record.ts";
 
@@ -131,6 +132,8 @@ export function openState(real: (path: string) => string, now: () => Date): Node
       }
       const current = readState(at("journal"));
       if (current === undefined || current.length < journalBytes) return;
+      // What is open is found in this one.
+      if (unfinished(this.lastOperation()).length > 0) return;
       writeDurable(at("journal.1"), current);
       removeState(at("journal"));
     },

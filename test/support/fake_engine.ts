@@ -19,6 +19,12 @@ export class FakeEngine {
   cri: CriAnswer["kind"] = "up";
   /** Runs within a restart, before the engine reads its files. */
   onRestart: () => void = () => undefined;
+  /** Whether there is a unit that anybody can ask. */
+  hasUnit = true;
+  /** The restart ends the program that asked for it: nothing of that goes on after it. */
+  killsUs = false;
+  /** How a restart ends that goes on when its time is over. */
+  restartEnds: string | undefined;
   private readonly environment: () => Environment;
 
   constructor(environment: () => Environment) {
@@ -64,12 +70,14 @@ export class FakeEngine {
             : { kind: this.cri, why: "made up" },
       sandboxes: async () => this.users,
       probe: async () => undefined,
-      unit: async () => this.unit,
+      unit: async () => (this.hasUnit ? this.unit : undefined),
       way: async () => "a made-up way",
       restart: async () => {
         this.restarts++;
         this.onRestart();
+        if (this.restartEnds !== undefined) return this.restartEnds;
         this.start();
+        if (this.killsUs) return new Promise<string>(() => undefined);
         return this.unit.active === "active" ? "done" : "failed";
       },
       close: () => undefined,

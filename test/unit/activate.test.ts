@@ -47,6 +47,21 @@ class Setup {
     throw new Error("it did not fail");
   }
 
+  /** A run that ends when the engine is restarted, without a chance to do anything about it. */
+  async dies(intent: Intent, more: Partial<Activation> = {}): Promise<void> {
+    this.engine.killsUs = true;
+    const restarts = this.engine.restarts;
+    const ended = this.run(intent, more).then(
+      () => "ended",
+      (error: unknown) => (error instanceof ShimctlError ? error.code : "error"),
+    );
+    while (this.engine.restarts === restarts) {
+      const how = await Promise.race([ended, Bun.sleep(5).then(() => "")]);
+      if (how !== "") throw new Error(`it was not killed: ${how}`);
+    }
+    this.engine.killsUs = false;
+  }
+
   [Symbol.dispose](): void {
     this.node[Symbol.dispose]();
   }
@@ -323,4 +338,214 @@ describe("a run that was told to stop", () => {
     const outcome = await it.run(install("kata-qemu"), { verifyTimeoutMs: 5_000 }, stop.signal);
     expect([outcome.proof.served, it.engine.restarts]).toEqual(["passed", 1]);
   });
+});
+
+describe("a restart that ends the run that asked for it", () => {
+  test("is not made again when the change is served", async () => {
+    using it = new Setup();
+    await it.dies(install("kata-qemu"));
+    expect((await it.run(install("kata-qemu"))).notes.join()).toContain("finished");
+    expect(it.engine.restarts).toBe(1);
+  });
+
+  test("is not made again and again to undo a change", async () => {
+    using it = new Setup();
+    it.engine.fault = whenKata("ignores it");
+    await it.dies(install("kata-qemu"));
+    await it.dies(install("kata-qemu"));
+    const error = await it.fails(install("kata-qemu"));
+    expect([error.code, it.engine.restarts, it.node.tree()]).toEqual(["held", 2, it.before]);
+    const { held } = stateOf(it.node).readRecord().record.roots["/etc/containerd/config.toml"] ?? {};
+    expect(held?.["default"]?.tries).toBe(1);
+  });
+
+  test("is made once more at most where no unit tells that it was made", async () => {
+    using it = new Setup();
+    it.engine.hasUnit = false;
+    await it.dies(install("kata-qemu"));
+    await it.dies(install("kata-qemu"));
+    expect((await it.run(install("kata-qemu"))).notes.join()).toContain("finished");
+    expect(it.engine.restarts).toBe(2);
+  });
+});
+
+describe("a restart that is not seen to end", () => {
+  test("is no evidence: the change stays open and is finished by the next run", async () => {
+    using it = new Setup();
+    it.engine.restartEnds = "not waited for";
+    expect((await it.fails(install("kata-qemu"))).code).toBe("cannot-verify");
+    expect(it.node.text(dropIn)).toContain("kata-qemu");
+    it.engine.restartEnds = undefined;
+    it.engine.start();
+    expect((await it.run(install("kata-qemu"))).notes.join()).toContain("finished");
+    expect(it.engine.restarts).toBe(1);
+  });
+
+  test("without a unit is not made by every run while the engine is silent", async () => {
+    using it = new Setup();
+    it.engine.hasUnit = false;
+    it.engine.fault = whenKata("silent");
+    for (let turn = 0; turn < 4; turn++)
+      expect((await it.fails(install("kata-qemu"), { verifyTimeoutMs: 300 })).code).toBe("cannot-verify");
+    expect(it.engine.restarts).toBe(1);
+  });
+});
+
+describe("an engine that was broken before", () => {
+  const broken = async (it: Setup) => {
+    await it.run(install("kata-qemu"));
+    it.engine.fault = () => "no CRI";
+    it.engine.start();
+  };
+
+  test.each([
+    ["a unit whose KillMode ends pods", { killMode: "control-group" }, "--allow-kill"],
+    ["a control plane", { name: "k3s.service" }, "--restart-server"],
+  ])("is not restarted unasked to remove a handler where it is %s", async (_, unit, option) => {
+    using it = new Setup();
+    await broken(it);
+    it.engine.unit = { ...it.engine.unit, ...unit };
+    expect((await it.fails(uninstall("kata-qemu"))).facts.hint).toContain(option);
+    expect([it.engine.restarts, it.node.text(dropIn).includes("kata-qemu")]).toEqual([1, true]);
+  });
+
+  test("does not get a handler back that a run removed which was killed then", async () => {
+    using it = new Setup();
+    await broken(it);
+    await it.dies(uninstall("kata-qemu"));
+    const { notes } = await it.run(uninstall("kata-qemu"));
+    expect(notes.join()).toContain("finished an uninstall");
+    expect([it.engine.restarts, it.node.tree()]).toEqual([2, it.before]);
+  });
+
+  test("for one question only is not broken", async () => {
+    using it = new Setup();
+    let questions = 0;
+    const { live } = it.engine;
+    const busy = {
+      ...live,
+      status: async () =>
+        questions++ === 0 ? { kind: "silent" as const, why: "busy" } : await it.engine.live.status(),
+    };
+    expect((await it.run(install("kata-qemu"), { live: busy })).proof.served).toBe("passed");
+  });
+});
+
+describe("what stays open", () => {
+  test("is undone by a later run with --undo-on-timeout", async () => {
+    using it = new Setup();
+    it.engine.fault = whenKata("silent");
+    await it.fails(install("kata-qemu"), { verifyTimeoutMs: 300 });
+    const error = await it.fails(install("kata-qemu"), { verifyTimeoutMs: 300, undoOnTimeout: true });
+    expect([error.code, it.engine.restarts, it.node.tree()]).toEqual(["held", 2, it.before]);
+  });
+
+  test("is not undone by a run that was told to stop before its time was over", async () => {
+    using it = new Setup();
+    it.engine.fault = whenKata("silent");
+    const stop = new AbortController();
+    it.engine.onRestart = () => stop.abort("SIGTERM");
+    const more = { verifyTimeoutMs: 300, undoOnTimeout: true };
+    const ended = it.run(install("kata-qemu"), more, stop.signal).catch((error: ShimctlError) => error.code);
+    expect(await ended).toBe("cannot-verify");
+    expect(it.node.text(dropIn)).toContain("kata-qemu");
+  });
+
+  test("is not forgotten when the journal is long", async () => {
+    using it = new Setup();
+    await it.run(install("crun"));
+    const journal = "/var/lib/shimctl/journal";
+    it.node.place(journal, `${`${"x".repeat(1023)}\n`.repeat(1024)}${it.node.text(journal)}`);
+    it.engine.fault = whenKata("silent");
+    await it.fails(install("kata-qemu"), { verifyTimeoutMs: 300 });
+    it.engine.cri = "up";
+    expect((await it.run(install("kata-qemu"))).notes.join()).toContain("finished an install");
+  });
+});
+
+test("a pod that named no handler uses the one that the engine runs as its default", async () => {
+  using it = new Setup();
+  await it.run(install("kata-qemu"));
+  it.engine.users = [{ id: "0123456789abcdef", handler: "", pod: "default/web" }];
+  const { live } = it.engine;
+  const status = async () => {
+    const answer = await live.status();
+    return answer.kind === "up" ? { ...answer, defaultHandler: "kata-qemu" } : answer;
+  };
+  expect((await it.fails(uninstall("kata-qemu"), { live: { ...live, status } })).code).toBe("in-use");
+});
+
+describe("a run that leaves the engine alone after others", () => {
+  test("and wrote what the engine fails with does not leave it dead, nor restart it in a loop", async () => {
+    using it = new Setup();
+    it.now = new Date();
+    it.engine.fault = whenKata("no CRI");
+    await run({ ...it.environment(), activation: undefined }, installing("kata-qemu"));
+    expect((await it.fails(install("kata-qemu"))).code).toBe("engine-failed");
+    expect([it.engine.cri, it.engine.restarts, it.node.tree()]).toEqual(["up", 2, it.before]);
+    for (let turn = 0; turn < 20; turn++) await it.fails(install("kata-qemu"));
+    expect([it.engine.cri, it.node.tree()]).toEqual(["up", it.before]);
+    expect(it.engine.restarts).toBeLessThanOrEqual(4);
+  });
+
+  test("owes the restart that undoes a change, and the next run makes it once", async () => {
+    using it = new Setup();
+    it.now = new Date();
+    await it.run(install("crun"));
+    const installed = it.node.tree();
+    it.engine.fault = whenKata("no CRI");
+    // Killed after the evidence, before anything was undone.
+    it.engine.onRestart = () => {
+      if (it.engine.restarts > 2) throw new Error("no restart was to be made");
+    };
+    await it.dies(install("kata-qemu"));
+    const [open] = stateOf(it.node).lastOperation();
+    stateOf(it.node).append(open?.operation ?? "", { step: "failed", why: "made up" });
+    it.now = new Date(Date.now() + 1_000);
+    await run({ ...it.environment(), activation: undefined }, installing("crun"));
+    expect([it.node.tree(), it.engine.cri, it.engine.restarts]).toEqual([installed, "without CRI", 2]);
+    it.engine.onRestart = () => undefined;
+    expect((await it.run(install("crun"))).restart.done).toBe(true);
+    expect([it.engine.cri, it.engine.restarts]).toEqual(["up", 3]);
+    expect((await it.run(install("crun"))).restart.done).toBe(false);
+  });
+});
+
+test("undoing the removal of a handler that was never served does not ask for it to be served", async () => {
+  using it = new Setup();
+  await it.run(install("kata-qemu"));
+  it.engine.fault = (all) => (all.includes("kata-qemu") ? "ignores it" : "loses another");
+  it.engine.start();
+  expect((await it.fails(uninstall("kata-qemu"))).code).toBe("engine-failed");
+});
+
+test("an empty plan reports what others staged, and restarts nothing", async () => {
+  using it = new Setup();
+  await it.run(install("kata-qemu"));
+  it.engine.unit = { ...it.engine.unit, activeSince: Date.now() - 60_000 };
+  it.node.place("/etc/containerd/config.toml", `${it.node.text("/etc/containerd/config.toml")}# staged\n`);
+  const outcome = await it.run(install("kata-qemu"));
+  expect([outcome.pendingForeign, it.engine.restarts]).toEqual([["/etc/containerd/config.toml"], 1]);
+});
+
+test("what was open on another unit is not judged by this one", async () => {
+  using it = new Setup();
+  await it.dies(install("kata-qemu"));
+  const other = { ...it.engine.live, unitName: "another.service" };
+  expect((await it.fails(install("kata-qemu"), { live: other })).facts.hint).toContain(
+    "--unit containerd.service",
+  );
+  await it.run(install("kata-qemu"));
+  expect(it.engine.restarts).toBe(1);
+});
+
+test("a clock that was wrong holds nothing for years", async () => {
+  using it = new Setup();
+  it.now = new Date("2099-01-01T00:00:00Z");
+  it.engine.fault = whenKata("ignores it");
+  await it.fails(install("kata-qemu"));
+  await it.run(install("crun"));
+  it.now = new Date("2026-01-01T00:00:00Z");
+  it.engine.fault = () => "none";
+  expect((await it.run(install("kata-qemu"))).proof.served).toBe("passed");
 });

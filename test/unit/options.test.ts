@@ -131,3 +131,21 @@ test("what a shimctl passes to its children is known", () => {
     "SHIMCTL_X",
   ]);
 });
+
+describe("how the engine is restarted", () => {
+  test.each([
+    ["install a --restart none", { SHIMCTL_RESTART_COMMAND: "/bin/x" }, "none"],
+    ["install a --no-restart", { SHIMCTL_RESTART_COMMAND: "/bin/x" }, "none"],
+    ["install a --restart none --restart-command /bin/x", {}, "none"],
+    ["install a", { SHIMCTL_RESTART: "none", SHIMCTL_RESTART_COMMAND: "/bin/x" }, "none"],
+    ["install a --restart-command /bin/x", { SHIMCTL_RESTART: "none" }, "command"],
+    ["install a --restart auto --restart-command /bin/x", { SHIMCTL_NO_RESTART: "1" }, "command"],
+    ["install a --restart-command /bin/x", {}, "command"],
+  ])("%s with %j is %s: it is left alone where anybody says so who is not overruled", (line, env, mode) => {
+    expect(parse(line, env).options.restart).toBe(mode as "none");
+  });
+
+  test("a command that names no program is refused", () => {
+    expect(() => parseArguments(["install", "a", "--restart-command", "  "], {})).toThrow("names no program");
+  });
+});
