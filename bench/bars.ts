@@ -43,5 +43,5 @@ export function bars(times: Times, scale: Scale | undefined, limitKib: number | 
 
 export function verdict({ measured, most }: Bar): string {
   if (measured === undefined) return "not measured";
-  return measured <= most ? "holds" : "DOES NOT HOLD";
+  return measured <= most ? "holds" : "missed";
 }
