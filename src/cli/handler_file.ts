@@ -6,8 +6,8 @@ import { allPresets, findPreset } from "../handler/presets/registry.ts";
 import { type ResolveFacts, resolvePreset } from "../handler/resolve.ts";
 import { decodeToml } from "../toml/decode.ts";
 import { factsAt } from "../toml/excerpt.ts";
+import { offsetOf } from "../toml/find.ts";
 import { parseToml } from "../toml/parse.ts";
-import { offsetOf } from "../toml/scan.ts";
 import { nearest, shown } from "./options.ts";
 
 /** A handler file, with the means to say where in it something stands. */

@@ -1,6 +1,7 @@
 import { existsSync } from "node:fs";
 import { ShimctlError } from "../error.ts";
 import type { Cri, CriAnswer, Sandbox } from "./cri/client.ts";
+import { notWaitedFor } from "./restart_end.ts";
 import type { Host } from "./root.ts";
 import type { Systemd, UnitState } from "./systemd.ts";
 
@@ -98,9 +99,6 @@ async function connectSystemd(host: Host): Promise<Systemd | undefined> {
   if (!existsSync(system) && !existsSync(direct)) return undefined;
   return (await import("./systemd.ts")).openSystemd({ system, direct });
 }
-
-/** How a restart ended that was still under way when its time was over. */
-export const notWaitedFor = "not waited for";
 
 /**
  * A program by its arguments, no shell in between. `done`, or how it failed. What it says goes where our own

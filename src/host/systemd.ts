@@ -1,6 +1,6 @@
 import { type Bus, connectBus, DbusError } from "./dbus/connection.ts";
 import type { Value, Variant } from "./dbus/marshal.ts";
-import { notWaitedFor } from "./live.ts";
+import { notWaitedFor } from "./restart_end.ts";
 
 /** What systemd says of a unit (org.freedesktop.systemd1(5)). */
 export interface UnitState {

@@ -1,4 +1,29 @@
-import type { Item, KeyValue } from "./scan.ts";
+import { asScan, type Item, type KeyValue, lineAt, type Scan, ScanError } from "./scan.ts";
+
+/**
+ * 1-based line where a key path is defined: its own header or key, else the first one below it, else the
+ * inline table that would hold it; undefined where nothing does or the text cannot be scanned.
+ */
+export function lineOf(source: string | Scan, keyPath: readonly string[]): number | undefined {
+  const scanned = scannedOrNothing(source);
+  const offset = scanned === undefined ? undefined : offsetOf(scanned, keyPath);
+  return scanned === undefined || offset === undefined ? undefined : lineAt(scanned, offset);
+}
+
+/** Where a key or the nearest thing to it begins, as for `lineOf`. */
+export function offsetOf(source: string | Scan, keyPath: readonly string[]): number | undefined {
+  const scanned = scannedOrNothing(source);
+  return scanned === undefined ? undefined : findPath(scanned.items, keyPath)?.span.start;
+}
+
+function scannedOrNothing(source: string | Scan): Scan | undefined {
+  try {
+    return asScan(source);
+  } catch (error) {
+    if (error instanceof ScanError) return undefined;
+    throw error;
+  }
+}
 
 /**
  * The item that a key path is defined by: its own header or key, else the first one below it, else the value that

@@ -1,5 +1,4 @@
 import { parse } from "smol-toml";
-import { findPath } from "./find.ts";
 import { remember } from "./memo.ts";
 
 /** Half-open range of UTF-16 offsets. */
@@ -152,31 +151,6 @@ export function lineAt(scanned: Scan, offset: number): number {
     else high = middle;
   }
   return low + 1;
-}
-
-/**
- * 1-based line where a key path is defined: its own header or key, else the first one below it, else the
- * inline table that would hold it; undefined where nothing does or the text cannot be scanned.
- */
-export function lineOf(source: string | Scan, keyPath: readonly string[]): number | undefined {
-  const scanned = scannedOrNothing(source);
-  const offset = scanned === undefined ? undefined : offsetOf(scanned, keyPath);
-  return scanned === undefined || offset === undefined ? undefined : lineAt(scanned, offset);
-}
-
-/** Where a key or the nearest thing to it begins, as for `lineOf`. */
-export function offsetOf(source: string | Scan, keyPath: readonly string[]): number | undefined {
-  const scanned = scannedOrNothing(source);
-  return scanned === undefined ? undefined : findPath(scanned.items, keyPath)?.span.start;
-}
-
-function scannedOrNothing(source: string | Scan): Scan | undefined {
-  try {
-    return asScan(source);
-  } catch (error) {
-    if (error instanceof ScanError) return undefined;
-    throw error;
-  }
 }
 
 /** What a quoted TOML string or key means. `raw` includes its quotes. */

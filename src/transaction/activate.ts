@@ -1,5 +1,5 @@
 import { ShimctlError } from "../error.ts";
-import { notWaitedFor } from "../host/live.ts";
+import { notWaitedFor } from "../host/restart_end.ts";
 import { type Activation, deathOf, type Expected, type Verdict, verify } from "./activation.ts";
 import type { Environment } from "./environment.ts";
 import type { JournalLine, Unfinished } from "./journal.ts";

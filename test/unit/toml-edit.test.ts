@@ -14,10 +14,11 @@ import {
   setRootLine,
   withoutShared,
 } from "../../src/toml/edit.ts";
+import { lineOf } from "../../src/toml/find.ts";
 import { parseToml } from "../../src/toml/parse.ts";
 import { proveEdit, withoutOurs } from "../../src/toml/prove.ts";
 import { renderKey, renderString, renderTable, renderValue } from "../../src/toml/render.ts";
-import { lineOf, scan } from "../../src/toml/scan.ts";
+import { scan } from "../../src/toml/scan.ts";
 
 const body = '[runtimes.kata]\nruntime_type = "io.containerd.kata.v2"\n';
 const ours = { owner: "default", body };

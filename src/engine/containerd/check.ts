@@ -1,5 +1,5 @@
 import { runcType } from "../../handler/resolve.ts";
-import { lineOf } from "../../toml/scan.ts";
+import { lineOf } from "../../toml/find.ts";
 import type { HostFacts, Problem } from "../backend.ts";
 import { tableAt } from "../tables.ts";
 import { handlerLine, sharedOwner } from "./load.ts";

@@ -10,10 +10,10 @@ import {
   removeRootLine,
   withoutShared,
 } from "../../toml/edit.ts";
+import { lineOf } from "../../toml/find.ts";
 import { remember } from "../../toml/memo.ts";
 import { parseToml, type TomlTable } from "../../toml/parse.ts";
 import { withoutOurs, withPath } from "../../toml/prove.ts";
-import { lineOf } from "../../toml/scan.ts";
 import type { EngineVersion, Snapshot } from "../backend.ts";
 import { tableAt } from "../tables.ts";
 import { filesOf, type Import, resolveImport } from "./imports.ts";

@@ -1,7 +1,7 @@
 import { ShimctlError } from "../../error.ts";
 import { withoutShared } from "../../toml/edit.ts";
+import { lineOf } from "../../toml/find.ts";
 import { parseToml, type TomlTable } from "../../toml/parse.ts";
-import { lineOf } from "../../toml/scan.ts";
 import type { EngineVersion, Site } from "../backend.ts";
 import { isTable, tableAt } from "../tables.ts";
 import { type Loaded, stringList } from "./load.ts";

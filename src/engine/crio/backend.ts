@@ -1,9 +1,9 @@
 import { ShimctlError } from "../../error.ts";
 import type { Handler, Need } from "../../handler/model.ts";
 import { inServicePath } from "../../handler/resolve.ts";
+import { lineOf } from "../../toml/find.ts";
 import { parseToml } from "../../toml/parse.ts";
 import { deepEqual } from "../../toml/prove.ts";
-import { lineOf } from "../../toml/scan.ts";
 import type { Backend, EngineState, EngineView, FileEdit, Holding, ServedHandler } from "../backend.ts";
 import { assertIntact, definedByOthers, definedByOwner, undefinedFor, writtenByNewer } from "../ownership.ts";
 import { isTable, tableAt } from "../tables.ts";

@@ -1,5 +1,5 @@
+import { lineOf } from "../../toml/find.ts";
 import type { TomlTable } from "../../toml/parse.ts";
-import { lineOf } from "../../toml/scan.ts";
 import type { HostFacts, Problem } from "../backend.ts";
 import { isTable, tableAt } from "../tables.ts";
 import { annotationSince } from "./annotations.ts";

@@ -2,8 +2,8 @@ import { ShimctlError } from "../../error.ts";
 import type { Read } from "../../host/host.ts";
 import { decodeToml } from "../../toml/decode.ts";
 import { type Block, findBlocks, removeBlock } from "../../toml/edit.ts";
+import { lineOf } from "../../toml/find.ts";
 import { parseToml, type TomlTable } from "../../toml/parse.ts";
-import { lineOf } from "../../toml/scan.ts";
 import type { Site, Snapshot } from "../backend.ts";
 import { isTable, tableAt } from "../tables.ts";
 
