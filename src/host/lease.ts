@@ -1,7 +1,6 @@
 import { fstatSync } from "node:fs";
 import { Errno, type Libc } from "./libc/libc.ts";
 import { readOpen } from "./root.ts";
-import { runsAlone } from "./runnable.ts";
 import { sleep } from "./sleep.ts";
 
 /** fcntl(2). */
@@ -19,13 +18,12 @@ const sigurg = 23;
 /** How long content must stay the same where there are no leases (NFS and others), in ms. */
 const stableMs = 100;
 /**
- * How long a lease is kept before the file counts as settled, in ms, where other programs run. A writer that
- * looked the path up just before the exchange opens the displaced file a moment after it; the kernel makes it
- * wait for the lease, and `leaseHolds` then answers no.
+ * How long a lease is kept before the file counts as settled, in ms. A writer that looked the path up just
+ * before the exchange opens the displaced file a moment after it; the kernel makes it wait for the lease,
+ * and `leaseHolds` then answers no. It is never cut short: a writer that a processor limit has stopped in the
+ * middle of open(2) counts as runnable nowhere.
  */
 export const graceMs = 5;
-/** How often to look whether that moment is over for everybody, in ms. */
-const glanceMs = 0.2;
 
 /**
  * Takes a read lease: from now on nobody has the file open for writing, and whoever tries waits for
@@ -72,7 +70,7 @@ export async function settle(
     }
     if (lease === "leased") {
       bytes ??= readOpen(fd).bytes;
-      untilOpened();
+      await sleep(graceMs);
       if (leaseHolds(libc, fd)) return { bytes, leased: true };
       dropLease(libc, fd);
       bytes = undefined;
@@ -83,24 +81,6 @@ export async function settle(
     wait = Math.min(wait + 1, 10);
   }
 }
-
-/**
- * Waits until whoever had looked a path up before this call has opened what it found, or waits for our lease.
- *
- * Between the two a thread is in the middle of open(2), where it does not sleep: it runs, or it can run and
- * another one has its processor. So when the kernel counts no thread but ours that runs or can run, there is
- * none in between, and none can come, as the path leads elsewhere by now. On a busy machine that moment may
- * not come: there the wait is `graceMs`, a thousand times what the middle of open(2) takes.
- *
- * Either way blind are we for one that an fanotify listener holds up there, and, before Linux 6.18, for one
- * that a control group's processor limit stops there.
- */
-function untilOpened(): void {
-  const end = performance.now() + graceMs;
-  while (!runsAlone() && performance.now() < end) Atomics.wait(glance, 0, 0, glanceMs);
-}
-
-const glance = new Int32Array(new SharedArrayBuffer(4));
 
 async function untilStable(fd: number, deadline: number): Promise<Uint8Array | undefined> {
   let last = readOpen(fd);

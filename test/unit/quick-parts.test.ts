@@ -1,10 +1,8 @@
 import { describe, expect, test } from "bun:test";
 import { createHash } from "node:crypto";
-import { readFileSync } from "node:fs";
 import { isDeepStrictEqual } from "node:util";
 import fc from "fast-check";
 import { countLines } from "../../bench/counts.ts";
-import { runsAlone } from "../../src/host/runnable.ts";
 import { sleep } from "../../src/host/sleep.ts";
 import { isSame } from "../../src/same.ts";
 import { sha256 } from "../../src/sha256.ts";
@@ -44,22 +42,6 @@ describe("what stands in for modules that take long to load", () => {
     await sleep(60_000, stop.signal);
     await sleep(60_000, stop.signal);
     expect(performance.now() - begin).toBeLessThan(30_000);
-  });
-});
-
-describe("who else runs", () => {
-  test("nobody runs alone beside a thread that is busy", async () => {
-    const busy = new Worker("data:text/javascript,postMessage(0); for (;;);");
-    await new Promise((resolve) => {
-      busy.onmessage = resolve;
-    });
-    const answers = Array.from({ length: 200 }, () => runsAlone());
-    busy.terminate();
-    expect(answers).not.toContain(true);
-  });
-
-  test("the kernel's count has the form that is read", () => {
-    expect(readFileSync("/proc/loadavg", "latin1")).toMatch(/^\S+ \S+ \S+ [1-9]\d*\/\d+ \d+$/m);
   });
 });
 
