@@ -31,7 +31,7 @@ const lineLength = 512;
 export function describeSelf(owner: string, command: string): HolderLine {
   const { env } = process;
   return {
-    host: env["POD_NAME"] || env["HOSTNAME"] || readText("/proc/sys/kernel/hostname").trim(),
+    host: env["POD_NAME"] || env["HOSTNAME"] || hostName(),
     pid: process.pid,
     pidns: processNamespace(),
     boot: bootId(),
@@ -61,7 +61,9 @@ export function readHolder(fd: number): HolderLine | undefined {
 
 export function describeHolder(line: HolderLine | undefined): LockHolder {
   if (line === undefined) return { text: "a shimctl that has just begun", pid: undefined, shimctl: true };
-  const here = line.pidns === processNamespace() && line.boot === bootId();
+  // Where /proc cannot be read, as under Deno without all permissions, nobody can tell what became of a process.
+  const known = line.pidns !== "" && line.boot !== "";
+  const here = known && line.pidns === processNamespace() && line.boot === bootId();
   const ended = here && !isAlive(line.pid);
   const seconds = Math.max(0, Math.round((Date.now() - Date.parse(line.start)) / 1000));
   const who = ended
@@ -133,6 +135,10 @@ function isHolderLine(value: unknown): value is HolderLine {
   const fields = value as Readonly<Record<string, unknown>>;
   const texts = ["host", "pidns", "boot", "owner", "command", "start", "step"];
   return typeof fields["pid"] === "number" && texts.every((name) => typeof fields[name] === "string");
+}
+
+function hostName(): string {
+  return readText("/proc/sys/kernel/hostname").trim() || process.getBuiltinModule("node:os").hostname();
 }
 
 function processNamespace(): string {
