@@ -48,7 +48,7 @@ for (const root of roots) {
       const loop = `for i in $(seq 49); do ${argv.join(" ")} >/dev/null 2>&1; echo $?; done | sort | uniq -c`;
       expect(node.run(["sh", "-c", loop], inPod).out.trim()).toBe("49 12");
       expect([node.starts() - starts, active, node.tree()]).toEqual([2, "active", before]);
-      expect(steps().slice(-4)).toEqual(["begin", "restart", "failed", "end undone"]);
+      expect(steps().slice(-5)).toEqual(["begin", "restart", "failed", "restore", "end undone"]);
       expect(node.shimctl("status").out).toContain("held: the last change of owner 'default'");
       sabotage(node, "");
       expect(node.run([...argv, "--retry"], inPod).code).toBe(0);

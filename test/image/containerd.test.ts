@@ -124,11 +124,11 @@ describe.skipIf(problem !== undefined)("a container of the image, confined, on m
           expect(spec.linux.namespaces).toContainEqual({ type: "network" });
 
           const status = () => shimctl(daemon, engine, "status", "--json").stdout;
-          const installed = shimctl(daemon, engine, "install", "kata-qemu", "--json");
+          const installed = shimctl(daemon, engine, "install", "kata-qemu", "--restart", "none", "--json");
           expect(installed).toMatchObject({ rc: 0 });
           expect(JSON.parse(installed.stdout).result).toBe("changed");
           expect(status()).toContain('"kata-qemu"');
-          const uninstalled = shimctl(daemon, engine, "uninstall", "--all", "--json");
+          const uninstalled = shimctl(daemon, engine, "uninstall", "--all", "--restart", "none", "--json");
           expect(JSON.parse(uninstalled.stdout).result).toBe("changed");
           expect(status()).not.toContain('"kata-qemu"');
         } finally {
