@@ -1,7 +1,7 @@
 import { spawnSync } from "node:child_process";
 import { mkdirSync, mkdtempSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { dirname, join } from "node:path";
+import { dirname, join, relative } from "node:path";
 import process from "node:process";
 import { machineOf } from "./elf.ts";
 import { runtimeFor } from "./runtime.ts";
@@ -58,7 +58,8 @@ export function compileOnly(target: Target, outfile: string, entry: string): voi
       : [`--target=bun-linux-${target.arch}`, `--compile-executable-path=${runtime}`];
   const result = spawnSync(
     runtimeFor(nativeTarget()),
-    ["build", ...settings, ...autoloadOff, ...cross, entry, `--outfile=${outfile}`],
+    // The names of chunks come from the path of the entry, which is to be the same in every folder.
+    ["build", ...settings, ...autoloadOff, ...cross, relative(repo, entry), `--outfile=${outfile}`],
     // Variables of Bun change what it builds.
     { encoding: "utf8", cwd: repo, env: { PATH: process.env["PATH"] ?? "", HOME: tmpdir() } },
   );
