@@ -1,0 +1,192 @@
+import type { EngineView, Expectation, FileEdit, Problem, Snapshot } from "../engine/backend.ts";
+import { ShimctlError } from "../error.ts";
+import type { Handler, Need } from "../handler/model.ts";
+import { preflight } from "../host/preflight.ts";
+import type { Host } from "../host/root.ts";
+import { desired, type Intent } from "./desire.ts";
+import type { Effect } from "./effect.ts";
+import type { Environment } from "./environment.ts";
+import { withEdits } from "./gather.ts";
+import type { Proof } from "./outcome.ts";
+import { basesIn, handlersIn } from "./record.ts";
+import { type Bases, basesAfter, settle } from "./settle.ts";
+import { type NodeState, stateFolder } from "./state.ts";
+
+export interface Request {
+  readonly intent: Intent;
+  readonly owner: string;
+  /** Accept handlers whose binary or configuration is not on the host. */
+  readonly allowMissing: boolean;
+  /** How often to plan again when somebody else writes in between. */
+  readonly retries: number;
+  /** Take presets as they are now, whatever their handlers were installed with. */
+  readonly updatePresets: boolean;
+}
+
+export interface Planned {
+  readonly effect: Effect;
+  readonly seen: Snapshot;
+  /** What `seen` becomes by the edits: what was checked. */
+  readonly candidate: Snapshot;
+  readonly edits: readonly FileEdit[];
+  readonly previous: readonly Handler[];
+  readonly handlers: readonly Handler[];
+  readonly bases: Bases;
+  readonly notes: readonly string[];
+  readonly warnings: readonly Problem[];
+  readonly proof: Proof;
+  readonly expectation: Expectation;
+}
+
+/** Refuses before anything is written what could not be written whole. */
+export function refuseUnwritable(host: Host, edits: readonly FileEdit[]): void {
+  if (edits.length === 0) return;
+  for (const edit of edits) preflight(host, edit.path, edit.tempDir);
+  preflight(host, `${stateFolder}/record.json`);
+}
+
+/** What the record says that the owner has. */
+interface Recorded {
+  readonly handlers: readonly Handler[];
+  readonly bases: Bases;
+}
+
+export function recordedOf(env: Environment, state: NodeState, request: Request): Recorded {
+  const { record } = state.readRecord();
+  const { rootFile } = env.site;
+  return {
+    handlers: handlersIn(record, rootFile, request.owner),
+    bases: basesIn(record, rootFile, request.owner),
+  };
+}
+
+export function prepare(
+  env: Environment,
+  request: Request,
+  seen: Snapshot,
+  view: EngineView,
+  recorded: Recorded,
+  inUse: ReadonlySet<string> = new Set(),
+): Planned {
+  const { host, backend, site } = env;
+  const { intent, notes } = settle(
+    request.intent,
+    request.updatePresets ? {} : recorded.bases,
+    (handler) => missingFrom(host, view.needs([handler])).length === 0,
+  );
+  const handlers = desired(intent, request.owner, view, recorded.handlers, inUse);
+  const edits = view.plan(request.owner, handlers);
+  refuseDangling(host, site.rootFile, edits);
+  const missing =
+    intent.command === "uninstall"
+      ? []
+      : missingOnHost(host, view.needs(intent.handlers.map(({ handler }) => handler)), request.allowMissing);
+  const candidateSeen = edits.length === 0 ? seen : withEdits(host, backend, site, seen, edits);
+  const candidate = edits.length === 0 ? view : backend.read(site, candidateSeen);
+  refuseLosingDefault(view, handlers, request.owner);
+  // What uninstall leaves is what others wrote. Where that was broken before us, it is theirs to mend.
+  const removing = intent.command === "uninstall";
+  const problems = candidate
+    .check(host)
+    .map((problem): Problem => (removing ? { ...problem, severity: "warning" } : problem));
+  const [broken] = problems.filter((problem) => problem.severity === "error");
+  if (broken !== undefined && edits.length > 0) {
+    const before = view
+      .check(host)
+      .some((problem) => problem.rule === broken.rule && problem.path === broken.path);
+    throw new ShimctlError(
+      "invalid-config",
+      before ? `The engine's configuration is broken already: ${broken.message}` : broken.message,
+      placeOf(broken),
+    );
+  }
+  const proves = env.proveWith !== undefined && edits.length > 0;
+  if (proves) env.proveWith?.(candidate);
+  const left = candidate.handlersOf(request.owner);
+  const expectation = view.expect(request.owner, handlers);
+  return {
+    edits,
+    seen,
+    candidate: candidateSeen,
+    effect: {
+      command: intent.command,
+      owner: request.owner,
+      desired: left,
+      needs: view.needs(left),
+      expectation,
+      onDisk: candidate.state.handlers,
+    },
+    previous: view.handlersOf(request.owner),
+    handlers: left,
+    bases: basesAfter(intent, recorded.bases, left),
+    notes,
+    warnings: [...missing, ...problems.filter((problem) => problem.severity === "warning")],
+    proof: { rules: "passed", "engine-parser": proves ? "passed" : "not run", served: "not run" },
+    expectation,
+  };
+}
+
+/** Nobody can say what a link that leads nowhere is meant to lead to; a file made there may be in the wrong place. */
+function refuseDangling(host: Host, rootFile: string, edits: readonly FileEdit[]): void {
+  if (edits.length === 0) return;
+  for (const path of new Set([rootFile, ...edits.map((edit) => edit.path)])) {
+    const read = host.read(path);
+    if (read.kind !== "absent" || !read.dangling) continue;
+    throw new ShimctlError(
+      "unsupported-node",
+      `Cannot write this file, as its path is a symbolic link that leads nowhere: ${read.resolved}`,
+      { path, hint: "put a file where the link leads, or remove the link" },
+    );
+  }
+}
+
+/** Without its default handler the engine does not load its CRI plugin, and the node is lost. */
+function refuseLosingDefault(view: EngineView, wanted: readonly Handler[], owner: string): void {
+  const { defaultHandler, defaultKey } = view.state;
+  const had = view.handlersOf(owner).some((handler) => handler.name === defaultHandler);
+  if (!had || wanted.some((handler) => handler.name === defaultHandler)) return;
+  throw new ShimctlError("in-use", `Cannot remove handler '${defaultHandler}', as ${defaultKey} names it`, {
+    hint: `set ${defaultKey} to another handler first`,
+  });
+}
+
+function placeOf(problem: Problem): { path?: string; line?: number; hint?: string } {
+  const { path, line, hint } = problem;
+  return {
+    ...(path === undefined ? {} : { path }),
+    ...(line === undefined ? {} : { line }),
+    ...(hint === undefined ? {} : { hint }),
+  };
+}
+
+/** A handler whose binary or configuration is not there would be served and fail at its first pod. */
+function missingOnHost(host: Host, needed: readonly Need[], allow: boolean): Problem[] {
+  const missing = missingFrom(host, needed);
+  const [first] = missing;
+  if (first !== undefined && !allow) {
+    const places =
+      first.paths.length === 1
+        ? first.paths[0]
+        : `${first.paths.at(-1)?.slice((first.paths.at(-1)?.lastIndexOf("/") ?? -1) + 1)} in ${first.paths.map((path) => path.slice(0, path.lastIndexOf("/"))).join(":")}`;
+    throw new ShimctlError(
+      "missing-on-host",
+      `Cannot install handler '${first.handler}', as its ${first.what} is not on the host: ${places}`,
+      {
+        hint: "put it there first, pass --prefix when it is elsewhere, or --allow-missing when it comes later",
+      },
+    );
+  }
+  return missing.map((need) => ({
+    severity: "warning",
+    rule: "missing-on-host",
+    message: `Pods of handler '${need.handler}' fail until its ${need.what} is on the host: ${need.paths[0]}`,
+    handler: need.handler,
+  }));
+}
+
+function missingFrom(host: Host, needed: readonly Need[]): Need[] {
+  return needed.filter(
+    (need) =>
+      !need.paths.some((path) => (need.what === "binary" ? host.isExecutable(path) : host.exists(path))),
+  );
+}
