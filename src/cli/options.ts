@@ -341,7 +341,7 @@ function readTokens(
     }
     tokens.push(`--${plain(option)}=${guard}${value}`);
   }
-  return parse(command, known, tokens);
+  return parse(command, [...seen], tokens);
 }
 
 /** Keeps the library from reading a value as a number (`2.10` is not 2.1), or anything as a flag. */
@@ -352,18 +352,19 @@ function plain(option: OptionName): string {
   return option.replace(/^no-/, "without-");
 }
 
+/** @param used the options that stand on this command line: declaring all of them is a good part of a short run */
 function parse(
   command: CommandName,
-  known: readonly OptionName[],
+  used: readonly OptionName[],
   tokens: readonly string[],
 ): { flags: Map<OptionName, string>; args: string[] } {
   const cli = cac("shimctl");
   const declared = cli.command(`${command} [...args]`, commands[command].help);
-  for (const option of known) declared.option(`--${plain(option)} <value>`, specs[option].help);
+  for (const option of used) declared.option(`--${plain(option)} <value>`, specs[option].help);
   declared.action(() => undefined);
   const { args, options } = cli.parse(["", "shimctl", command, ...tokens], { run: false });
   const flags = new Map<OptionName, string>();
-  for (const option of known) {
+  for (const option of used) {
     const value: unknown =
       options[plain(option).replace(/-([a-z])/g, (_, letter: string) => letter.toUpperCase())];
     if (typeof value === "string") flags.set(option, value.slice(guard.length));

@@ -29,6 +29,8 @@ export interface Planned {
   /** What `seen` becomes by the edits: what was checked. */
   readonly candidate: Snapshot;
   readonly edits: readonly FileEdit[];
+  /** What the record said when this was planned. */
+  readonly recorded: Recorded;
   readonly previous: readonly Handler[];
   readonly handlers: readonly Handler[];
   readonly bases: Bases;
@@ -46,7 +48,7 @@ export function refuseUnwritable(host: Host, edits: readonly FileEdit[]): void {
 }
 
 /** What the record says that the owner has. */
-interface Recorded {
+export interface Recorded {
   readonly handlers: readonly Handler[];
   readonly bases: Bases;
 }
@@ -108,6 +110,7 @@ export function prepare(
     edits,
     seen,
     candidate: candidateSeen,
+    recorded,
     effect: {
       command: intent.command,
       owner: request.owner,

@@ -377,7 +377,7 @@ function finish(
 /** An empty plan writes nothing, but for a record that says something else than the files. */
 function rememberFound(env: Environment, state: NodeState, request: Request, planned: Planned): void {
   const names = (handlers: readonly Handler[]) => handlers.map((handler) => handler.name).sort();
-  const recorded = recordedOf(env, state, request);
+  const { recorded } = planned;
   const same =
     isSame(names(planned.handlers), names(recorded.handlers)) && isSame(planned.bases, recorded.bases);
   if (same) return;
