@@ -1,10 +1,14 @@
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { bootProblem, bringRoots } from "../../build/boot.ts";
+import { imageRoot, whyNotArtefacts } from "../support/artefacts.ts";
 import { BootedNode } from "./boot.ts";
 
-const problem = bootProblem();
-if (problem !== undefined) console.log(`(skip) pods that install on booted nodes: ${problem}`);
+const cannot = bootProblem();
+const problem = whyNotArtefacts(
+  "pods that install on booted nodes",
+  cannot === undefined ? {} : { also: cannot },
+);
 const roots = problem === undefined ? (await bringRoots()).roots : [];
 
 /** What a DaemonSet mounts: folders, as a restart replaces the sockets in them. */
@@ -18,21 +22,23 @@ const mounts = [
 ];
 const readOnly = ["/usr/bin", "/usr/local/bin"];
 
-/** Runs shimctl as a container does: its image's files and these mounts, in mount and PID namespaces of its own. */
+/** Where the node sees what is in the image. */
+const files = "/usr/libexec/shimctl-image";
+
+/** Runs shimctl as a container does: the image's own files and these mounts, in mount and PID namespaces of its own. */
 function inPod(args: string): string[] {
   const image = "/run/pod";
   const script = [
     `mkdir -p ${image} ${mounts.join(" ")}`,
     `mount -t tmpfs pod ${image}`,
+    `cp -a ${files}/. ${image}`,
     `mkdir -p ${image}/proc ${image}/host`,
-    `for f in $(ldd /usr/local/bin/shimctl | grep -o '/[^ ]*'); do mkdir -p ${image}$(dirname $f); cp -L $f ${image}$f; done`,
-    `cp /usr/local/bin/shimctl ${image}/shimctl`,
     `mount -t proc proc ${image}/proc`,
     ...mounts.map((path) => `mkdir -p ${image}/host${path}; mount --bind ${path} ${image}/host${path}`),
     ...readOnly.map(
       (path) => `mkdir -p ${image}/host${path}; mount --bind -o ro ${path} ${image}/host${path}`,
     ),
-    `exec env -i KUBERNETES_SERVICE_HOST=10.96.0.1 /usr/sbin/chroot ${image} /shimctl ${args} --root /host`,
+    `exec env -i KUBERNETES_SERVICE_HOST=10.96.0.1 /usr/sbin/chroot ${image} /opt/shimctl/shimctl ${args} --root /host`,
   ];
   return ["unshare", "--mount", "--pid", "--fork", "--kill-child", "sh", "-euc", script.join("\n")];
 }
@@ -41,7 +47,7 @@ for (const root of roots) {
   describe(`on a booted Debian ${root.suite}, containerd ${root.version}`, () => {
     let node: BootedNode;
     beforeAll(async () => {
-      node = await BootedNode.start(root);
+      node = await BootedNode.start(root, { binds: [[imageRoot, files]] });
     });
     afterAll(() => node.stop());
 

@@ -14,6 +14,9 @@ export const artefact = {
   reference: `localhost/shimctl:${source().version}`,
 };
 
+/** What is in the image for this machine, as files. */
+export const imageRoot = join(dist, "root", nativeTarget().ociArch);
+
 /** Like `whyNot`, for tests of artefacts: those have to be there. */
 export function whyNotArtefacts(what: string, needs: Parameters<typeof whyNot>[1]): string | undefined {
   const missing = [artefact.executable, artefact.archive, artefact.image, artefact.gzipImage].filter(
