@@ -32,6 +32,16 @@ describe("a handler's monitor, without which CRI-O does not start at all", () =>
     expect(found(node)).toEqual([]);
   });
 
+  test("is started as the default runtime's is, without the secrets in its environment", () => {
+    const secret = '"API_TOKEN=s3cret", "HTTPS_PROXY=http://robot:s3cret@proxy:3128"';
+    const node = nodeWith({
+      [theirs]: `[crio.runtime]\ndefault_runtime = "x"\n[crio.runtime.runtimes.x]\nruntime_path = "/bin/x"\nmonitor_env = ["PATH=/bin", ${secret}]\n`,
+    });
+    install(node, { like_default: true });
+    expect(node.text(dropIn)).toContain('monitor_env = ["PATH=/bin"]');
+    expect(node.text(dropIn)).not.toContain("s3cret");
+  });
+
   test("is not judged for a virtual machine, which has none", () => {
     const node = nodeWith();
     const runtime_path = "/bin/containerd-shim-mine-v2";

@@ -2,6 +2,7 @@ import type { CrioPart, Handler } from "../../handler/model.ts";
 import { Handler as HandlerModel } from "../../handler/model.ts";
 import type { TomlTable } from "../../toml/parse.ts";
 import { type RenderValue, renderTable } from "../../toml/render.ts";
+import { maskAfterSecretName, maskUrlCredentials } from "../../toml/secret.ts";
 import { isTable } from "../tables.ts";
 
 type Entry = readonly [key: string, value: RenderValue];
@@ -81,6 +82,13 @@ export function fromTable(name: string, table: TomlTable): Handler | undefined {
 /** How the default runtime of a node is monitored: a handler of runc's kind needs the same monitor. */
 const monitorKeys = ["monitor_path", "monitor_cgroup", "monitor_env", "monitor_exec_cgroup"] as const;
 
+/** A monitor needs its PATH; a secret of somebody else's is not copied into our files, record and journal. */
+function isPlainVariable(entry: unknown): entry is string {
+  return (
+    typeof entry === "string" && maskAfterSecretName(entry) === entry && maskUrlCredentials(entry) === entry
+  );
+}
+
 /** Completes a runc-like handler with the monitor of the node's default runtime. */
 export function likeDefault(handler: Handler, base: TomlTable | undefined): Handler {
   const { crio } = handler;
@@ -89,7 +97,7 @@ export function likeDefault(handler: Handler, base: TomlTable | undefined): Hand
   for (const key of monitorKeys) {
     const value = base?.[key];
     if (key === "monitor_env") {
-      if (Array.isArray(value)) inherited[key] = value.filter((entry) => typeof entry === "string");
+      if (Array.isArray(value)) inherited[key] = value.filter(isPlainVariable);
     } else if (typeof value === "string" && value !== "") inherited[key] = value;
   }
   // conmon-rs monitors whole pods; conmon's own type would start it with arguments that it does not know.
