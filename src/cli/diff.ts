@@ -7,6 +7,7 @@ import type { Request } from "../transaction/plan.ts";
 import { handlersIn } from "../transaction/record.ts";
 import { preview } from "../transaction/run.ts";
 import { openState } from "../transaction/state.ts";
+import { stateProblems } from "../transaction/state_problems.ts";
 import { type ChangeCommand, environment, handlerFile, ownerOf, requestOf } from "./change.ts";
 import type { Io } from "./io.ts";
 import type { Log } from "./log.ts";
@@ -21,18 +22,21 @@ export async function diff(io: Io, log: Log, parsed: Parsed): Promise<number> {
   const file = await handlerFile(inner, io.signal);
   const owner = ownerOf(inner, file);
   const node = await openNode(parsed.options);
+  const state = openState((path) => node.host.real(path), io.now);
   const recorded = (): Request => {
-    const { record } = openState((path) => node.host.real(path), io.now).readRecord();
+    const { record } = state.readRecord();
     const handlers = handlersIn(record, node.site.rootFile, owner);
     const intent: Intent = { command: "apply", handlers: handlers.map(exactly) };
     return { intent, owner, allowMissing: true, retries: 0, updatePresets: false };
   };
   const request =
     command === undefined ? recorded() : requestOf(inner, changeCommand(command), node, owner, file);
-  const outcome = await preview(
+  const previewed = await preview(
     environment(io, log, inner, node, () => undefined),
     request,
+    "read",
   );
+  const outcome = { ...previewed, warnings: [...stateProblems(state), ...previewed.warnings] };
   if (parsed.options.json) {
     const patches = await Promise.all(
       outcome.changes.map(async (change) => ({ path: change.path, patch: await unified(change) })),

@@ -8,6 +8,7 @@ import { unfinished } from "../transaction/journal.ts";
 import { unexplainedTemps } from "../transaction/leftovers.ts";
 import { ownersOf, rootOf } from "../transaction/record.ts";
 import { openState } from "../transaction/state.ts";
+import { stateProblems } from "../transaction/state_problems.ts";
 import { definitionsOf } from "./definitions.ts";
 import type { Io } from "./io.ts";
 import { type LiveView, runningWords, viewLive } from "./live_view.ts";
@@ -34,7 +35,7 @@ export async function status(io: Io, parsed: Parsed): Promise<number> {
   } catch (thrown) {
     return broken(io, parsed, explained(thrown, node.host));
   }
-  const problems = view.check(node.host);
+  const problems = [...view.check(node.host), ...stateProblems(state)];
   const drift: Drift[] = holdingsDrift(ownersOf(record, node.site.rootFile), view.state);
   const temps = unexplainedTemps(
     node.host,

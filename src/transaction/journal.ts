@@ -1,10 +1,11 @@
 import "../jitless.ts";
 import * as z from "zod/mini";
-import { ShimctlError } from "../error.ts";
 import { Basis } from "../handler/asked.ts";
 import { Handler } from "../handler/model.ts";
 
-const formatNumber = 1;
+/** The format that is written. 1 had no epochs; its lines are read as they are. */
+export const journalFormat = 2;
+
 const base = { format: z.number(), time: z.string(), operation: z.string() };
 const Hash = z.nullable(z.string());
 
@@ -74,16 +75,18 @@ type WithoutBase<Line> = Line extends unknown ? Omit<Line, keyof typeof base> : 
 export type JournalEntry = WithoutBase<JournalLine>;
 
 export function renderLine(operation: string, time: string, entry: JournalEntry): string {
-  return JSON.stringify({ format: formatNumber, time, operation, ...entry });
+  return JSON.stringify({ format: journalFormat, time, operation, ...entry });
 }
 
 /** The lines that can be read; a line cut short by a crash, or of a newer release, is passed over. */
 export function parseJournal(text: string): JournalLine[] {
   return text.split("\n").flatMap((line) => {
-    if (line === "") return [];
+    // What a crash or a power cut left of a line, zeros included, may stand in front of the next one.
+    const start = line.lastIndexOf(lineStart);
+    if (start < 0) return [];
     let value: unknown;
     try {
-      value = JSON.parse(line);
+      value = JSON.parse(line.slice(start));
     } catch {
       return [];
     }
@@ -91,6 +94,9 @@ export function parseJournal(text: string): JournalLine[] {
     return parsed.success ? [parsed.data] : [];
   });
 }
+
+/** Every line begins so; inside of a line its quotes would be escaped. */
+const lineStart = '{"format":';
 
 /** Whether the lines of one operation are those of one that ended: then nothing in them matters any more. */
 export function hasEnded(text: string): boolean {
@@ -106,14 +112,12 @@ export function hasEnded(text: string): boolean {
   return first?.step === "begin" && last?.step === "end" && first.operation === last.operation;
 }
 
-/** Throws where a newer release has written the journal: what it left unfinished is not ours to touch. */
-export function refuseNewer(text: string, path: string): void {
-  const newest = Math.max(0, ...[...text.matchAll(/^\{"format":(\d+)/gm)].map((match) => Number(match[1])));
-  if (newest <= formatNumber) return;
-  throw new ShimctlError("unsupported-node", `Cannot use the journal of a newer shimctl: format ${newest}`, {
-    path,
-    hint: "run the newer release",
-  });
+/** The format of the newest line; 0 where there is none. */
+export function newestFormat(text: string): number {
+  return [...text.matchAll(/\{"format":(\d{1,9})/g)].reduce(
+    (most, [, digits]) => Math.max(most, Number(digits)),
+    0,
+  );
 }
 
 export interface Unfinished {

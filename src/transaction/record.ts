@@ -1,16 +1,17 @@
 import "../jitless.ts";
 import * as z from "zod/mini";
-import { ShimctlError } from "../error.ts";
 import { Basis } from "../handler/asked.ts";
 import { Handler } from "../handler/model.ts";
 import type { Bases } from "./settle.ts";
 
-const formatNumber = 1;
+/** The format that is written. 1 had no epochs, tombstones, holds and adopted definitions; it is read as this one. */
+export const recordFormat = 2;
 
+// Loose: a later release of the same format may have added keys, which are kept as they stand.
 const Owners = z.lazy(() =>
   z.record(
     z.string(),
-    z.strictObject({
+    z.looseObject({
       /** As they were resolved when they were written. */
       handlers: z.record(z.string(), Handler),
       /** For those that are made from a preset: what it was then. */
@@ -24,7 +25,7 @@ export type Owners = z.infer<typeof Owners>;
 
 /** A plan that was undone: the same on the same inputs is not tried again by itself until `until`. */
 const Held = z.lazy(() =>
-  z.strictObject({
+  z.looseObject({
     inputs: z.string(),
     why: z.string(),
     tries: z.number(),
@@ -36,17 +37,17 @@ const Held = z.lazy(() =>
 export type Held = z.infer<typeof Held>;
 
 /** A restart of the engine that we made. */
-const Restart = z.lazy(() => z.strictObject({ time: z.string(), owner: z.string(), why: z.string() }));
+const Restart = z.lazy(() => z.looseObject({ time: z.string(), owner: z.string(), why: z.string() }));
 
 export type Restart = z.infer<typeof Restart>;
 
 /** What was written and no start of the engine was seen to serve yet, and since when. */
-const Pending = z.lazy(() => z.strictObject({ since: z.string() }));
+const Pending = z.lazy(() => z.looseObject({ since: z.string() }));
 
 export type Pending = z.infer<typeof Pending>;
 
 const Root = z.lazy(() =>
-  z.strictObject({
+  z.looseObject({
     owners: Owners,
     held: z.optional(z.record(z.string(), Held)),
     pending: z.optional(Pending),
@@ -57,8 +58,8 @@ export type Root = z.infer<typeof Root>;
 
 /** What we own on this node. It is rebuilt from the markers in the files when it is lost. */
 export const NodeRecord = z.lazy(() =>
-  z.strictObject({
-    format: z.literal(formatNumber),
+  z.looseObject({
+    format: z.literal(recordFormat),
     /** By the engine's root file: two configurations on one node have nothing to do with each other. */
     roots: z.record(z.string(), Root),
     /** Folders that we made, outermost first; they go when they are empty again. */
@@ -70,32 +71,78 @@ export const NodeRecord = z.lazy(() =>
 
 export type NodeRecord = z.infer<typeof NodeRecord>;
 
-export const emptyRecord: NodeRecord = { format: formatNumber, roots: {}, folders: [] };
+export const emptyRecord: NodeRecord = { format: recordFormat, roots: {}, folders: [] };
+
+/** A record as it was read, as one of this release's format. */
+export interface ReadRecord {
+  readonly record: NodeRecord;
+  /** There is none, or nothing of it can be read: the markers in the files say what is ours. */
+  readonly lost: boolean;
+  /** There is one, of which nothing can be read. */
+  readonly unreadable?: boolean;
+  /** The format that it stands in on disk; `undefined` where nobody can tell. */
+  readonly format?: number;
+  /** Parts of it that could not be read and count as not there, as paths of keys. */
+  readonly damaged?: readonly string[];
+}
 
 /**
- * Reads a record. Older formats are read, a newer one is refused; damaged bytes count as lost, since the
+ * Reads a record of any format, as far as it can be understood; what may be done with a newer one is the
+ * caller's to decide. Never throws: damaged bytes count as lost, damaged parts as not there, since the
  * markers in the files say the same.
  */
-export function parseRecord(
-  bytes: Uint8Array | undefined,
-  path: string,
-): { record: NodeRecord; lost: boolean } {
+export function parseRecord(bytes: Uint8Array | undefined): ReadRecord {
   if (bytes === undefined) return { record: emptyRecord, lost: true };
+  const unreadable: ReadRecord = { record: emptyRecord, lost: true, unreadable: true };
   let value: unknown;
   try {
     value = JSON.parse(new TextDecoder().decode(bytes));
   } catch {
-    return { record: emptyRecord, lost: true };
+    return unreadable;
   }
-  const format = typeof value === "object" && value !== null && "format" in value ? value.format : undefined;
-  if (typeof format === "number" && format > formatNumber) {
-    throw new ShimctlError("unsupported-node", `Cannot use the record of a newer shimctl: format ${format}`, {
-      path,
-      hint: "run the newer release",
-    });
+  if (typeof value !== "object" || value === null) return unreadable;
+  const format: unknown = Reflect.get(value, "format");
+  if (typeof format !== "number" || !Number.isSafeInteger(format) || format < 1) return unreadable;
+  const { record, damaged } = understood({ ...value, format: recordFormat });
+  return record === undefined
+    ? { ...unreadable, format }
+    : { record, lost: false, format, ...(damaged.length === 0 ? {} : { damaged }) };
+}
+
+/** More damage than that is no record any more. */
+const damageLimit = 64;
+
+/** The record without what cannot be read in it: one bad entry must not cost the others. */
+function understood(value: object): { record: NodeRecord | undefined; damaged: readonly string[] } {
+  const damaged = new Set<string>();
+  while (damaged.size <= damageLimit) {
+    const parsed = NodeRecord.safeParse(value);
+    if (parsed.success) return { record: parsed.data, damaged: [...damaged] };
+    const issue = parsed.error.issues[0];
+    const unknown = issue?.code === "unrecognized_keys" ? issue.keys.slice(0, 1) : [];
+    const path = [...(issue?.path ?? []), ...unknown];
+    const gone = takeOut(value, path);
+    if (gone === undefined) break;
+    damaged.add(gone.map(String).join("."));
   }
-  const parsed = NodeRecord.safeParse(value);
-  return parsed.success ? { record: parsed.data, lost: false } : { record: emptyRecord, lost: true };
+  return { record: undefined, damaged: [...damaged] };
+}
+
+/** Takes out what stands at a path or, where nothing does, what misses it; tells what it was. */
+function takeOut(value: object, path: readonly PropertyKey[]): readonly PropertyKey[] | undefined {
+  let parent: object = value;
+  for (const [index, key] of path.entries()) {
+    if (!Object.hasOwn(parent, key)) return index === 0 ? undefined : takeOut(value, path.slice(0, index));
+    const inner: unknown = Reflect.get(parent, key);
+    if (index === path.length - 1) {
+      if (Array.isArray(parent)) parent.splice(Number(key), 1);
+      else Reflect.deleteProperty(parent, key);
+      return path;
+    }
+    if (typeof inner !== "object" || inner === null) return undefined;
+    parent = inner;
+  }
+  return undefined;
 }
 
 export function renderRecord(record: NodeRecord): Uint8Array {
@@ -118,10 +165,13 @@ export function withRoot(
   rootFile: string,
   root: Pick<Root, "owners" | "held"> & { readonly pending?: Pending | undefined },
 ): NodeRecord {
-  const { [rootFile]: _, ...others } = record.roots;
+  const { [rootFile]: before = {}, ...others } = record.roots;
   const { owners, held = {}, pending } = root;
-  const isEmpty = Object.keys(owners).length + Object.keys(held).length === 0 && pending === undefined;
+  const { owners: _, held: __, pending: ___, ...kept } = before as Partial<Root>;
+  const said = [owners, held, kept].reduce((sum, part) => sum + Object.keys(part).length, 0);
+  const isEmpty = said === 0 && pending === undefined;
   const next: Root = {
+    ...kept,
     owners,
     ...(Object.keys(held).length === 0 ? {} : { held }),
     ...(pending === undefined ? {} : { pending }),
@@ -150,8 +200,10 @@ export function withOwner(
   time: string,
   bases: Bases = {},
 ): NodeRecord {
-  const { [owner]: _, ...others } = ownersOf(record, rootFile);
+  const { [owner]: before, ...others } = ownersOf(record, rootFile);
+  const { bases: _, ...kept } = before ?? {};
   const entry = {
+    ...kept,
     handlers: Object.fromEntries(handlers.map((handler) => [handler.name, handler])),
     ...(Object.keys(bases).length === 0 ? {} : { bases: { ...bases } }),
     updated: time,

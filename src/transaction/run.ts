@@ -30,9 +30,15 @@ import { type NodeState, openState } from "./state.ts";
  * Plans and proves without a lock and without writing anything: what `diff` and `--dry-run` show. It refuses
  * what the run would refuse.
  */
-export async function preview(env: Environment, request: Request): Promise<Outcome> {
+export async function preview(
+  env: Environment,
+  request: Request,
+  /** What to do about the state of a newer release: a run refuses it, and so does its rehearsal. */
+  newer: "refuse" | "read" = "refuse",
+): Promise<Outcome> {
   await loadLibc();
   const state = openState((path) => env.host.real(path), env.now);
+  if (newer === "refuse") state.refuseNewer();
   const open = unfinished(state.lastOperation());
   if (open.length > 0) (await import("./recover.ts")).refuseOtherEngine(env, open);
   const { seen, view } = readEngine(env.host, env.backend, env.site);
@@ -48,6 +54,7 @@ export async function preview(env: Environment, request: Request): Promise<Outco
 /** Carries out one transaction. The caller holds the node's lock. */
 export async function run(env: Environment, request: Request): Promise<Outcome> {
   const state = openState((path) => env.host.real(path), env.now);
+  state.refuseNewer();
   const { notes } = await recoverOpen(env, state);
   try {
     return await change(env, request, state, notes);

@@ -14,12 +14,13 @@ import {
   hasEnded,
   type JournalEntry,
   type JournalLine,
+  journalFormat,
+  newestFormat,
   parseJournal,
-  refuseNewer,
   renderLine,
   unfinished,
 } from "./journal.ts";
-import { type NodeRecord, parseRecord, renderRecord } from "./record.ts";
+import { type NodeRecord, parseRecord, type ReadRecord, recordFormat, renderRecord } from "./record.ts";
 
 /** Old bytes are kept until there are more than this many, or they take more than this many bytes. */
 const storeFiles = 64;
@@ -30,14 +31,20 @@ export const stateFolder = "/var/lib/shimctl";
 
 /** The state folder of one node: record, journal, store of old bytes, and what was kept aside. */
 export interface NodeState {
-  readRecord(): { record: NodeRecord; lost: boolean };
+  readRecord(): ReadRecord;
+  /** Keeps the old one as `record.FORMAT.json` where that was of an older format. Throws as `refuseNewer`. */
   writeRecord(record: NodeRecord): void;
+  /** What a newer release has written, in words that follow "Cannot use"; `undefined` where there is nothing. */
+  newer(): { readonly path: string; readonly message: string; readonly hint: string } | undefined;
+  /** Throws ShimctlError `unsupported-node` where a newer release has written here: that is read, and never changed. */
+  refuseNewer(): void;
   journal(): JournalLine[];
   /**
    * The lines of the last operation; none where it ended. Only that one can be unfinished: operations follow one another under the
    * lock, and each begins by finishing or undoing the one before.
    */
   lastOperation(): JournalLine[];
+  /** Throws as `refuseNewer`. */
   append(operation: string, entry: JournalEntry): void;
   /** Keeps bytes durably; returns their hash. */
   store(bytes: Uint8Array): string;
@@ -54,27 +61,50 @@ export function openState(real: (path: string) => string, now: () => Date): Node
   const at = (name: string) => (name === "" ? folder : `${folder}/${name}`);
   const guard = <Result>(name: string, work: () => Result): Result => guarded(at(name), name, work);
   const ensure = (...names: string[]) => {
+    // The first write of a run finds out for all others that follow it under the same lock.
+    if (!touched) state.refuseNewer();
+    touched = true;
     for (const name of ["", ...names]) guard(name, () => ensureFolder(at(name), 0o700));
   };
   const read = (name: string) => guard(name, () => readState(at(name)));
   const write = (name: string, bytes: Uint8Array) => guard(name, () => writeDurable(at(name), bytes));
   const text = (name: string) => new TextDecoder().decode(read(name) ?? new Uint8Array());
   let touched = false;
-  let parsed: { readonly bytes: Uint8Array; readonly answer: ReturnType<typeof parseRecord> } | undefined;
-  return {
+  let parsed: { readonly bytes: Uint8Array; readonly answer: ReadRecord } | undefined;
+  const lastLines = () => {
+    const lines = text("journal");
+    const begin = lines.lastIndexOf('"step":"begin"');
+    // A newer release may call its steps by other names.
+    return begin < 0 ? lines : lines.slice(lines.lastIndexOf("\n", begin) + 1);
+  };
+  const state: NodeState = {
     readRecord() {
       const bytes = read("record.json");
       // One run asks for it several times; to read it is nothing beside checking it.
       if (bytes !== undefined && parsed !== undefined && Buffer.compare(bytes, parsed.bytes) === 0)
         return parsed.answer;
-      const answer = parseRecord(bytes, `${stateFolder}/record.json`);
+      const answer = parseRecord(bytes);
       parsed = bytes === undefined ? undefined : { bytes, answer };
       return answer;
     },
     writeRecord(record) {
-      touched = true;
       ensure();
+      const { format = recordFormat } = this.readRecord();
+      const old = format < recordFormat ? read("record.json") : undefined;
+      if (old !== undefined) write(`record.${format}.json`, old);
       write("record.json", renderRecord(record));
+    },
+    newer() {
+      const { format = 0 } = this.readRecord();
+      if (format > recordFormat) return newerThan("record.json", "record", format);
+      const line = newestFormat(lastLines());
+      return line > journalFormat ? newerThan("journal", "journal", line) : undefined;
+    },
+    refuseNewer() {
+      const newer = this.newer();
+      if (newer === undefined) return;
+      const { message, ...facts } = newer;
+      throw new ShimctlError("unsupported-node", `Cannot use ${message}`, facts);
     },
     journal() {
       let older = "";
@@ -86,14 +116,10 @@ export function openState(real: (path: string) => string, now: () => Date): Node
       return [...parseJournal(older), ...parseJournal(text("journal"))];
     },
     lastOperation() {
-      const lines = text("journal");
-      const begin = lines.lastIndexOf('"step":"begin"');
-      const last = begin < 0 ? "" : lines.slice(lines.lastIndexOf("\n", begin) + 1);
-      refuseNewer(last, `${stateFolder}/journal`);
+      const last = lastLines();
       return hasEnded(last) ? [] : parseJournal(last);
     },
     append(operation, entry) {
-      touched = true;
       ensure();
       const line = renderLine(operation, now().toISOString(), entry);
       guard("journal", () => appendDurable(at("journal"), line));
@@ -137,6 +163,15 @@ export function openState(real: (path: string) => string, now: () => Date): Node
       writeDurable(at("journal.1"), current);
       removeState(at("journal"));
     },
+  };
+  return state;
+}
+
+function newerThan(name: string, what: string, format: number) {
+  return {
+    path: `${stateFolder}/${name}`,
+    message: `the ${what} of a newer shimctl: format ${format}`,
+    hint: `run a release that writes format ${format} of the ${what}, such as the one that was here before`,
   };
 }
 
