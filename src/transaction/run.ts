@@ -120,7 +120,7 @@ async function changeUntilStill(
   const { host } = env;
   const { changes } = progress;
   const operation = randomUUID();
-  for (let attempt = 0; ; attempt++) {
+  for (let attempt = 0; ; ) {
     throwIfStopped(env);
     const planned = asPlanned(env, progress) ?? planNow(env, state, request, progress);
     if (planned.edits.length === 0) {
@@ -144,13 +144,15 @@ async function changeUntilStill(
         },
       );
     }
-    if (attempt > request.retries) throw tooBusy(planned);
+    if (attempt++ > request.retries) throw tooBusy(planned);
     if (progress.first === undefined) {
       try {
         progress.ground = await prepareGround(env, state, planned.effect, planned.seen);
       } catch (error) {
         throwIfStopped(env);
         progress.inUse = keepForNow(request, error, progress.inUse);
+        // That was a plan on what pods use, not on what somebody else wrote.
+        attempt--;
         continue;
       }
     }
