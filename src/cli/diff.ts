@@ -2,8 +2,10 @@ import { ShimctlError } from "../error.ts";
 import { exactly } from "../handler/asked.ts";
 import { redactText } from "../toml/redact.ts";
 import type { Intent } from "../transaction/desire.ts";
+import { readEngine } from "../transaction/gather.ts";
 import type { Change } from "../transaction/outcome.ts";
 import type { Request } from "../transaction/plan.ts";
+import { rebuildRecord } from "../transaction/rebuild.ts";
 import { handlersIn } from "../transaction/record.ts";
 import { preview } from "../transaction/run.ts";
 import { openState } from "../transaction/state.ts";
@@ -24,8 +26,12 @@ export async function diff(io: Io, log: Log, parsed: Parsed): Promise<number> {
   const node = await openNode(parsed.options);
   const state = openState((path) => node.host.real(path), io.now);
   const recorded = (): Request => {
-    const { record } = state.readRecord();
-    const handlers = handlersIn(record, node.site.rootFile, owner);
+    const { rootFile } = node.site;
+    if (state.readRecord().lost) {
+      const { view } = readEngine(node.host, node.backend, node.site);
+      state.rebuild(() => rebuildRecord(view, rootFile, state.journal(), io.now()));
+    }
+    const handlers = handlersIn(state.readRecord().record, rootFile, owner);
     const intent: Intent = { command: "apply", handlers: handlers.map(exactly) };
     return { intent, owner, allowMissing: true, retries: 0, updatePresets: false };
   };

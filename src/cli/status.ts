@@ -35,7 +35,7 @@ export async function status(io: Io, parsed: Parsed): Promise<number> {
   } catch (thrown) {
     return broken(io, parsed, explained(thrown, node.host));
   }
-  const problems = [...view.check(node.host), ...stateProblems(state)];
+  const problems = [...view.check(node.host), ...stateProblems(state, view.state.holdings)];
   const drift: Drift[] = holdingsDrift(ownersOf(record, node.site.rootFile), view.state);
   const temps = unexplainedTemps(
     node.host,

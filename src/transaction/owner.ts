@@ -22,7 +22,7 @@ export function recordOwner(
   handlers: readonly Handler[],
   { bases = {}, pending, held }: Left = {},
 ): NodeRecord {
-  const { record: known } = readWithFolders(state);
+  const { record: known } = state.readRecord();
   const { rootFile } = env.site;
   const owned = withOwner(known, rootFile, owner, handlers, env.now().toISOString(), bases);
   const { held: others = {}, ...root } = rootOf(owned, rootFile);
@@ -43,7 +43,7 @@ export function recordOwner(
  * changes: what its owner had before, it shall have again, whatever of that was found in the files.
  */
 export function cleanFolders(env: Environment, state: NodeState, made: readonly string[]): void {
-  const { record, lost } = readWithFolders(state);
+  const { record, lost } = state.readRecord();
   const idle = Object.keys(record.roots).length === 0 ? [...record.folders, ...made] : made;
   const folders = withoutEmpty(env, record.folders, [...new Set(idle)]);
   if (!lost && folders.join("\n") === record.folders.join("\n")) return;
@@ -66,12 +66,4 @@ function isGone(env: Environment, folder: string): boolean {
     if (error instanceof ShimctlError) return false;
     throw error;
   }
-}
-
-/** A lost record must not leave our folders behind for good: the journal says which we made. */
-function readWithFolders(state: NodeState): { record: NodeRecord; lost: boolean } {
-  const { record, lost } = state.readRecord();
-  if (!lost) return { record, lost };
-  const made = state.journal().flatMap((line) => (line.step === "begin" ? line.folders : []));
-  return { record: { ...record, folders: [...new Set(made)] }, lost };
 }

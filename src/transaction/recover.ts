@@ -16,7 +16,8 @@ import { tempName } from "./leftovers.ts";
 import { mergeForeign } from "./merge.ts";
 import { withState } from "./outcome.ts";
 import { cleanFolders, recordOwner } from "./owner.ts";
-import { type Pending, rootOf, withRoot } from "./record.ts";
+import { rebuildRecord } from "./rebuild.ts";
+import { type Pending, rootOf, withOwner, withRoot } from "./record.ts";
 import { holdAgain } from "./restraint.ts";
 import type { NodeState } from "./state.ts";
 
@@ -59,6 +60,7 @@ export async function recover(env: Environment, state: NodeState): Promise<Recov
   };
   let outcome: "finished" | "undone" = complete ? "finished" : "undone";
   try {
+    if (state.readRecord().lost) rebuild(work);
     const isKnown = knownFiles(work.env);
     for (const intent of operation.intents) await settleTemp(work, intent, isKnown);
     const resumed = complete ? "finished" : await resume(work);
@@ -87,6 +89,23 @@ export async function recover(env: Environment, state: NodeState): Promise<Recov
   const verb = outcome === "finished" ? "finished" : "undid";
   const done = `${verb} an ${begin.command} of owner '${begin.owner}' that was cut short`;
   return { outcome, details: work.details, notes: [...work.details, done] };
+}
+
+/** The files are in between by now: what the operation's owner had before, the journal says. */
+function rebuild({ env, state, operation }: Work): void {
+  const { owner, previous, bases } = operation.begin;
+  const { rootFile } = env.site;
+  state.rebuild(() => {
+    let view: EngineView | undefined;
+    try {
+      ({ view } = readEngine(env.host, env.backend, env.site));
+    } catch (error) {
+      // What cannot be read now is said by whoever needs it.
+      if (!(error instanceof ShimctlError)) throw error;
+    }
+    const known = rebuildRecord(view, rootFile, state.journal(), env.now());
+    return withOwner(known, rootFile, owner, previous, env.now().toISOString(), bases);
+  });
 }
 
 /** Throws where what is unfinished is another engine's: this one's rules do not apply to its files. */

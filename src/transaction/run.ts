@@ -22,6 +22,7 @@ import { unfinished } from "./journal.ts";
 import { type Change, type Outcome, type Proof, withState } from "./outcome.ts";
 import { recordOwner } from "./owner.ts";
 import { type Planned, prepare, type Request, recordedOf, refuseUnwritable } from "./plan.ts";
+import { rebuildRecord } from "./rebuild.ts";
 import { type Pending, rootOf } from "./record.ts";
 import type { Recovery } from "./recover.ts";
 import { type NodeState, openState } from "./state.ts";
@@ -42,6 +43,7 @@ export async function preview(
   const open = unfinished(state.lastOperation());
   if (open.length > 0) (await import("./recover.ts")).refuseOtherEngine(env, open);
   const { seen, view } = readEngine(env.host, env.backend, env.site);
+  state.rebuild(() => rebuildRecord(view, env.site.rootFile, state.journal(), env.now()));
   const planned = prepare(env, request, seen, view, recordedOf(env, state, request));
   refuseUnwritable(env.host, planned.edits);
   const needed = planned.edits.length > 0;
@@ -179,6 +181,7 @@ async function changeUntilStill(
 function planNow(env: Environment, state: NodeState, request: Request, progress: Progress): Planned {
   env.step("read");
   const { seen, view } = readEngine(env.host, env.backend, env.site);
+  state.rebuild(() => rebuildRecord(view, env.site.rootFile, state.journal(), env.now()));
   env.step("plan");
   return prepare(env, request, seen, view, recordedOf(env, state, request), progress.inUse);
 }
@@ -389,7 +392,10 @@ function rememberFound(env: Environment, state: NodeState, request: Request, pla
   const { recorded } = planned;
   const same =
     isSame(names(planned.handlers), names(recorded.handlers)) && isSame(planned.bases, recorded.bases);
-  if (same) return;
+  const { record, lost } = state.readRecord();
+  // What the files say of an owner is written down again.
+  const rebuilt = lost && Object.keys(record.roots).length > 0;
+  if (same && !rebuilt) return;
   recordOwner(env, state, request.owner, planned.handlers, { bases: planned.bases, pending: "as it was" });
 }
 

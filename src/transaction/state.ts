@@ -32,6 +32,8 @@ export const stateFolder = "/var/lib/shimctl";
 /** The state folder of one node: record, journal, store of old bytes, and what was kept aside. */
 export interface NodeState {
   readRecord(): ReadRecord;
+  /** What stands for a lost record from now on, until one is written: whoever changes it must not write an empty one. */
+  rebuild(make: () => NodeRecord): void;
   /** Keeps the old one as `record.FORMAT.json` where that was of an older format. Throws as `refuseNewer`. */
   writeRecord(record: NodeRecord): void;
   /** What a newer release has written, in words that follow "Cannot use"; `undefined` where there is nothing. */
@@ -77,15 +79,23 @@ export function openState(real: (path: string) => string, now: () => Date): Node
     // A newer release may call its steps by other names.
     return begin < 0 ? lines : lines.slice(lines.lastIndexOf("\n", begin) + 1);
   };
+  let rebuilt: NodeRecord | undefined;
+  const readNow = (): ReadRecord => {
+    const bytes = read("record.json");
+    // One run asks for it several times; to read it is nothing beside checking it.
+    if (bytes !== undefined && parsed !== undefined && Buffer.compare(bytes, parsed.bytes) === 0)
+      return parsed.answer;
+    const answer = parseRecord(bytes);
+    parsed = bytes === undefined ? undefined : { bytes, answer };
+    return answer;
+  };
   const state: NodeState = {
     readRecord() {
-      const bytes = read("record.json");
-      // One run asks for it several times; to read it is nothing beside checking it.
-      if (bytes !== undefined && parsed !== undefined && Buffer.compare(bytes, parsed.bytes) === 0)
-        return parsed.answer;
-      const answer = parseRecord(bytes);
-      parsed = bytes === undefined ? undefined : { bytes, answer };
-      return answer;
+      const answer = readNow();
+      return answer.lost && rebuilt !== undefined ? { ...answer, record: rebuilt } : answer;
+    },
+    rebuild(make) {
+      if (rebuilt === undefined && readNow().lost) rebuilt = make();
     },
     writeRecord(record) {
       ensure();

@@ -10,10 +10,12 @@ import {
   removeRootLine,
   withoutShared,
 } from "../../toml/edit.ts";
+import { factsAt } from "../../toml/excerpt.ts";
 import { lineOf } from "../../toml/find.ts";
 import { remember } from "../../toml/memo.ts";
-import { parseToml, type TomlTable } from "../../toml/parse.ts";
+import { parseToml, scanToml, type TomlTable } from "../../toml/parse.ts";
 import { withoutOurs, withPath } from "../../toml/prove.ts";
+import { sharedLines } from "../../toml/root-line.ts";
 import type { EngineVersion, Snapshot } from "../backend.ts";
 import { tableAt } from "../tables.ts";
 import { filesOf, type Import, resolveImport } from "./imports.ts";
@@ -76,6 +78,7 @@ const loads = new WeakMap<
 
 function parseFile(path: string, read: Read, version: EngineVersion, ourImport: string): Loaded {
   const text = textOf(read) ?? "";
+  refuseStrayMark(text, path);
   const blocks = findBlocks(text, path).map((block) => ({
     ...block,
     names: new Set(namesIn(block.body, path)),
@@ -100,6 +103,18 @@ function parseFile(path: string, read: Read, version: EngineVersion, ourImport: 
     imports,
     givesWay: single !== text,
   };
+}
+
+/** Our mark behind a key that we never write: somebody has renamed the key, and nobody can say whose the line is. */
+function refuseStrayMark(text: string, path: string): void {
+  const scanned = scanToml(text, path);
+  const stray = sharedLines(scanned).find(({ key }) => key[0] !== "version" && key[0] !== "imports");
+  if (stray === undefined) return;
+  throw new ShimctlError(
+    "conflict",
+    "Cannot trust the shimctl marks of the file: one stands behind a line that shimctl did not write",
+    factsAt(text, stray.span.start, path, "Remove the comment behind this line, or the line with it."),
+  );
 }
 
 /** What 2.3 and later make of one file of version 2: its handlers move to the new id, where that has none. */

@@ -1,0 +1,79 @@
+import type { EngineView } from "../engine/backend.ts";
+import { ShimctlError } from "../error.ts";
+import type { Handler } from "../handler/model.ts";
+import type { JournalLine } from "./journal.ts";
+import { emptyRecord, type NodeRecord, type Restart, withOwner } from "./record.ts";
+import { withRestart } from "./restraint.ts";
+import type { Bases } from "./settle.ts";
+
+/**
+ * The record of one configuration as the intact markers in its files and the journal tell it, for where the
+ * record itself is lost. A block that somebody edited is no proof of what its owner has, and is left out.
+ */
+export function rebuildRecord(
+  /** `undefined` where the configuration cannot be read. */
+  view: EngineView | undefined,
+  rootFile: string,
+  journal: readonly JournalLine[],
+  now: Date,
+): NodeRecord {
+  const holdings = view?.state.holdings ?? [];
+  const owners = new Set(holdings.map(({ owner }) => owner));
+  for (const { owner, intact } of holdings) if (!intact) owners.delete(owner);
+  const record = [...owners].reduce(
+    (known, owner) =>
+      withOwner(
+        known,
+        rootFile,
+        owner,
+        handlersOf(view, owner),
+        now.toISOString(),
+        basesOf(journal, rootFile, owner),
+      ),
+    emptyRecord,
+  );
+  const folders = journal.flatMap((line) => (line.step === "begin" ? line.folders : []));
+  const restarts = restartsOf(journal, now);
+  return { ...record, folders: [...new Set(folders)], ...(restarts.length === 0 ? {} : { restarts }) };
+}
+
+/** None where a newer release has written them: those are not ours to know. */
+function handlersOf(view: EngineView | undefined, owner: string): readonly Handler[] {
+  try {
+    return view?.handlersOf(owner) ?? [];
+  } catch (error) {
+    if (error instanceof ShimctlError) return [];
+    throw error;
+  }
+}
+
+/** What the owner's presets were at its last change that was not undone. */
+function basesOf(journal: readonly JournalLine[], rootFile: string, owner: string): Bases {
+  const done = new Set(
+    journal.flatMap((line) =>
+      line.step === "end" && (line.result === "changed" || line.result === "finished")
+        ? [line.operation]
+        : [],
+    ),
+  );
+  const last = journal.findLast(
+    (line) =>
+      line.step === "begin" && line.owner === owner && line.rootFile === rootFile && done.has(line.operation),
+  );
+  return last?.step === "begin" ? (last.bases ?? {}) : {};
+}
+
+/** A lost record is no way round the restart budget. */
+function restartsOf(journal: readonly JournalLine[], now: Date): Restart[] {
+  const owners = new Map(
+    journal.flatMap((line) => (line.step === "begin" ? [[line.operation, line.owner] as const] : [])),
+  );
+  const made = journal.flatMap((line): Restart[] =>
+    line.step === "restart" || line.step === "restore"
+      ? [{ time: line.time, owner: owners.get(line.operation) ?? "", why: "as the journal tells" }]
+      : [],
+  );
+  const last = made.at(-1);
+  const since = { time: now.toISOString(), owner: "", why: "" };
+  return last === undefined ? [] : withRestart(made, since).slice(0, -1);
+}
