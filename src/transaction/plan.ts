@@ -1,8 +1,11 @@
+import { dirname } from "node:path/posix";
 import type { EngineView, Expectation, FileEdit, Problem, Snapshot } from "../engine/backend.ts";
 import { ShimctlError } from "../error.ts";
 import type { Handler, Need } from "../handler/model.ts";
 import { preflight } from "../host/preflight.ts";
+import { type Room, refuseFull } from "../host/room.ts";
 import type { Host } from "../host/root.ts";
+import { refuseShared } from "../host/trust.ts";
 import { desired, type Intent } from "./desire.ts";
 import type { Effect } from "./effect.ts";
 import type { Environment } from "./environment.ts";
@@ -40,12 +43,27 @@ export interface Planned {
   readonly expectation: Expectation;
 }
 
-/** Refuses before anything is written what could not be written whole. */
+/** Refuses before anything is written what could not be written whole, or what others than root may write as well. */
 export function refuseUnwritable(host: Host, edits: readonly FileEdit[]): void {
   if (edits.length === 0) return;
+  const record = `${stateFolder}/record.json`;
   for (const edit of edits) preflight(host, edit.path, edit.tempDir);
-  preflight(host, `${stateFolder}/record.json`);
+  preflight(host, record);
+  for (const path of [...edits.map((edit) => edit.path), record]) refuseShared(host, path);
+  refuseFull(host, edits.flatMap(roomFor));
 }
+
+/** The new file beside the old one; the old bytes in the store; journal and record. */
+function roomFor({ path, before, after, tempDir }: FileEdit): Room[] {
+  const folder = tempDir ?? dirname(path);
+  return [
+    { folder, bytes: after?.length ?? 0, files: 1 },
+    { folder: stateFolder, bytes: (before?.length ?? 0) + ownBytes, files: 2 },
+  ];
+}
+
+/** What a few journal lines and a record take, with what a handler says of itself. */
+const ownBytes = 16 << 10;
 
 /** What the record says that the owner has. */
 export interface Recorded {

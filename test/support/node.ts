@@ -53,6 +53,10 @@ export class Node {
     chmodSync(this.root + path, mode);
   }
 
+  remove(path: string): void {
+    rmSync(this.root + path, { recursive: true, force: true });
+  }
+
   text(path = "/etc/containerd/config.toml"): string {
     return readFileSync(this.root + path, "utf8");
   }
