@@ -3,7 +3,7 @@ import { ExitCode, ShimctlError } from "../error.ts";
 import { readEngine } from "../transaction/gather.ts";
 import type { Io } from "./io.ts";
 import { explained, openNode, refuseDenied } from "./node.ts";
-import { type Parsed, shown } from "./options.ts";
+import { type Parsed, pathProblem, shown } from "./options.ts";
 import { document, errorText, problemEntry, problemText } from "./output.ts";
 
 /** `check [PATH]`: whether the engine would start on this configuration, and serve what it says. Writes nothing. */
@@ -11,8 +11,9 @@ export async function check(io: Io, parsed: Parsed): Promise<number> {
   const [path, ...more] = parsed.args;
   if (more.length > 0)
     throw new ShimctlError("usage", "Cannot check more than one file", { hint: "run check once for each" });
-  if (path !== undefined && !path.startsWith("/"))
-    throw new ShimctlError("usage", `Cannot check a relative path: ${shown(path)}`, {
+  const why = path === undefined ? undefined : pathProblem(path);
+  if (path !== undefined && why !== undefined)
+    throw new ShimctlError("usage", `Cannot check this path, which ${why}: ${shown(path)}`, {
       hint: "write it as the node names it, from its root",
     });
   const node = await openNode(path === undefined ? parsed.options : { ...parsed.options, config: path });

@@ -457,12 +457,22 @@ function finish(
   };
   for (const name of ["config", "prefix"] as const) {
     const value = get(name);
-    if (value !== undefined && !value.startsWith("/"))
+    const why = value === undefined ? undefined : pathProblem(value);
+    if (why !== undefined)
+      throw new ShimctlError("usage", `Cannot use ${called(name)}, which ${why}: ${shown(value ?? "")}`);
+  }
+  // As seen from here, such a path may be relative.
+  for (const name of ["root", "file", "prove-with"] as const) {
+    const value = get(name) ?? "";
+    if (/\p{Cc}/u.test(value))
       throw new ShimctlError(
         "usage",
-        `Cannot use ${called(name)}, which must be an absolute path: ${shown(value)}`,
+        `Cannot use ${called(name)}, which must hold no control characters: ${shown(value)}`,
       );
   }
+  const unit = get("unit");
+  if (unit !== undefined && !/^[A-Za-z0-9:_@][A-Za-z0-9:_.@\\-]{0,254}$/.test(unit))
+    throw new ShimctlError("usage", `Cannot use ${called("unit")}, which is no unit's name: ${shown(unit)}`);
   const words = (name: OptionName): string[] =>
     text(name)
       .split(" ")
@@ -500,7 +510,7 @@ function finish(
     retries: count(called("retries"), text("retries")),
     restart: restartMode(),
     restartCommand: words("restart-command"),
-    unit: get("unit"),
+    unit,
     verifyTimeoutMs: duration(called("verify-timeout"), text("verify-timeout")),
     undoOnTimeout: flag("undo-on-timeout"),
     allowKill: flag("allow-kill"),
@@ -532,6 +542,15 @@ export function duration(name: string, text: string): number {
     );
   }
   return parts.reduce((sum, [, amount, unit]) => sum + Number(amount) * (units[unit ?? "s"] ?? 1000), 0);
+}
+
+/** Why a path of the node cannot be taken as it is written, in words that follow "which"; `undefined`: it can. */
+export function pathProblem(path: string): string | undefined {
+  if (!path.startsWith("/")) return "must be an absolute path";
+  if (/\p{Cc}/u.test(path)) return "must hold no control characters";
+  if (path.split("/").includes("..")) return "must hold no '..'";
+  // PATH_MAX of Linux, its final zero included.
+  return Buffer.byteLength(path) >= 4096 ? "is longer than a path can be" : undefined;
 }
 
 function budget(name: string, value: string): Budget {

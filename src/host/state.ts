@@ -11,11 +11,13 @@ import {
   readSync,
   renameSync,
   rmdirSync,
+  type Stats,
   statSync,
   unlinkSync,
   writeSync,
 } from "node:fs";
 import { dirname } from "node:path";
+import process from "node:process";
 import { ShimctlError } from "../error.ts";
 import { randomSuffix } from "./random.ts";
 
@@ -55,6 +57,7 @@ export function appendDurable(path: string, line: string): void {
   try {
     const stat = fstatSync(fd);
     if (!stat.isFile()) throw notAFile(path, kindOf(path) ?? "a special file");
+    if ((stat.mode & 0o077) !== 0) fchmodSync(fd, 0o600);
     const { size } = stat;
     const last = new Uint8Array(1);
     if (size > 0) readSync(fd, last, 0, 1, size - 1);
@@ -85,6 +88,36 @@ export function ensureFolder(path: string, mode: number): string[] {
     flushFolder(dirname(folder));
   }
   return missing;
+}
+
+/** Takes away what others than the owner may do with a folder or file of ours, as an older umask may have left it. */
+export function makePrivate(path: string): void {
+  const { mode } = lstatSync(path);
+  if ((mode & 0o077) === 0) return;
+  const fd = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK | constants.O_NOFOLLOW);
+  try {
+    fchmodSync(fd, mode & 0o700);
+  } finally {
+    closeSync(fd);
+  }
+}
+
+/**
+ * Throws ShimctlError `unsupported-node` where another user could have written anything into a file or folder
+ * of ours. What is not there is fine.
+ */
+export function refuseForeign(path: string): void {
+  const stat = lookAt(path);
+  const self = process.geteuid?.();
+  if (stat === undefined || self === undefined) return;
+  const isOurs = stat.uid === self;
+  if (isOurs && (stat.isSymbolicLink() || (stat.mode & 0o022) === 0)) return;
+  const why = isOurs ? "other users may write to them" : "another user owns them";
+  const mend = isOurs ? "chmod -R go-rwx /var/lib/shimctl" : "chown -R root: /var/lib/shimctl";
+  throw new ShimctlError("unsupported-node", `Cannot trust shimctl's own files, as ${why}`, {
+    path,
+    hint: `find out who wrote there; then run ${mend}, or move the folder away`,
+  });
 }
 
 /** What keeps a folder in place, all of it for good reason: somebody uses it, or does not let us. */
@@ -135,11 +168,21 @@ export function readState(path: string): Uint8Array | undefined {
 
 /** What stands there instead of a file; `undefined` for a file, or nothing. */
 export function kindOf(path: string): string | undefined {
-  const stat = lstatSync(path, { throwIfNoEntry: false });
+  const stat = lookAt(path);
   if (stat === undefined || stat.isFile()) return undefined;
   if (stat.isDirectory()) return "a folder";
   if (stat.isSymbolicLink()) return "a symbolic link";
   return stat.isFIFO() ? "a pipe" : "a special file";
+}
+
+/** What stands at a path, links not followed; nothing does below a file. */
+function lookAt(path: string): Stats | undefined {
+  try {
+    return lstatSync(path, { throwIfNoEntry: false });
+  } catch (error) {
+    if (isErrno(error, "ENOTDIR")) return undefined;
+    throw error;
+  }
 }
 
 function notAFile(path: string, kind: string): ShimctlError {

@@ -5,7 +5,9 @@ import {
   isErrno,
   kindOf,
   listOldest,
+  makePrivate,
   readState,
+  refuseForeign,
   removeState,
   writeDurable,
 } from "../host/state.ts";
@@ -38,7 +40,10 @@ export interface NodeState {
   writeRecord(record: NodeRecord): void;
   /** What a newer release has written, in words that follow "Cannot use"; `undefined` where there is nothing. */
   newer(): { readonly path: string; readonly message: string; readonly hint: string } | undefined;
-  /** Throws ShimctlError `unsupported-node` where a newer release has written here: that is read, and never changed. */
+  /**
+   * Throws ShimctlError `unsupported-node` where a newer release has written here, which is read and never
+   * changed, or where another user could have.
+   */
   refuseNewer(): void;
   journal(): JournalLine[];
   /**
@@ -53,7 +58,10 @@ export interface NodeState {
   stored(hash: string): Uint8Array | undefined;
   /** Keeps somebody's bytes that could not be merged; returns the path, as the node names it. */
   keepAside(bytes: Uint8Array): string;
-  /** Drops the oldest bytes beyond the bound, and starts a new journal when the old one is long. */
+  /**
+   * Drops the oldest bytes beyond the bound, but none that what is open or the last operation of an owner may
+   * need; all of them once nothing of ours is on the node. Starts a new journal when the old one is long.
+   */
   prune(): void;
 }
 
@@ -62,11 +70,19 @@ export function openState(real: (path: string) => string, now: () => Date): Node
   const folder = real(stateFolder);
   const at = (name: string) => (name === "" ? folder : `${folder}/${name}`);
   const guard = <Result>(name: string, work: () => Result): Result => guarded(at(name), name, work);
+  const checked = new Set<string>();
   const ensure = (...names: string[]) => {
     // The first write of a run finds out for all others that follow it under the same lock.
     if (!touched) state.refuseNewer();
     touched = true;
-    for (const name of ["", ...names]) guard(name, () => ensureFolder(at(name), 0o700));
+    for (const name of ["", ...names]) {
+      if (checked.has(name)) continue;
+      guard(name, () => {
+        ensureFolder(at(name), 0o700);
+        makePrivate(at(name));
+      });
+      checked.add(name);
+    }
   };
   const read = (name: string) => guard(name, () => readState(at(name)));
   const write = (name: string, bytes: Uint8Array) => guard(name, () => writeDurable(at(name), bytes));
@@ -78,6 +94,22 @@ export function openState(real: (path: string) => string, now: () => Date): Node
     const begin = lines.lastIndexOf('"step":"begin"');
     // A newer release may call its steps by other names.
     return begin < 0 ? lines : lines.slice(lines.lastIndexOf("\n", begin) + 1);
+  };
+  const pruneStore = () => {
+    const files = listOldest(at("store"));
+    if (files.length === 0) return;
+    const { record, lost } = state.readRecord();
+    const owned = Object.values(record.roots).some(({ owners }) => Object.keys(owners).length > 0);
+    const excessive = excessOf(files);
+    // Nearly every run ends here, and has no use for the whole journal.
+    if (excessive.length === 0 && (lost || owned)) return;
+    const journal = state.journal();
+    // What could not be undone is left to a person, who may look for the old bytes.
+    const failed = journal.findLast((line) => line.step === "end")?.result === "undo failed";
+    const isOver = !lost && !owned && !failed && unfinished(journal).length === 0;
+    const excess = isOver ? files : excessive;
+    const needed = isOver ? new Set() : neededBytes(journal);
+    for (const { name } of excess) if (!needed.has(name)) removeState(at(`store/${name}`));
   };
   let rebuilt: NodeRecord | undefined;
   const readNow = (): ReadRecord => {
@@ -111,6 +143,7 @@ export function openState(real: (path: string) => string, now: () => Date): Node
       return line > journalFormat ? newerThan("journal", "journal", line) : undefined;
     },
     refuseNewer() {
+      for (const name of ["", "record.json", "journal"]) guard(name, () => refuseForeign(at(name)));
       const newer = this.newer();
       if (newer === undefined) return;
       const { message, ...facts } = newer;
@@ -154,18 +187,7 @@ export function openState(real: (path: string) => string, now: () => Date): Node
       for (const part of ["", "store/", "conflict/"]) {
         for (const { name } of listOldest(at(part))) if (name.endsWith(".tmp")) removeState(at(part + name));
       }
-      const files = listOldest(at("store"));
-      let bytes = files.reduce((sum, file) => sum + file.size, 0);
-      for (
-        let index = 0;
-        index < files.length && (files.length - index > storeFiles || bytes > storeBytes);
-        index++
-      ) {
-        const file = files[index];
-        if (file === undefined) break;
-        bytes -= file.size;
-        removeState(at(`store/${file.name}`));
-      }
+      pruneStore();
       const current = readState(at("journal"));
       if (current === undefined || current.length < journalBytes) return;
       // What is open is found in this one.
@@ -183,6 +205,33 @@ function newerThan(name: string, what: string, format: number) {
     message: `the ${what} of a newer shimctl: format ${format}`,
     hint: `run a release that writes format ${format} of the ${what}, such as the one that was here before`,
   };
+}
+
+/** The oldest ones beyond the bound. */
+function excessOf(files: readonly { readonly name: string; readonly size: number }[]) {
+  let bytes = files.reduce((sum, file) => sum + file.size, 0);
+  const isKept = (index: number) => files.length - index <= storeFiles && bytes <= storeBytes;
+  const first = files.findIndex(({ size }, index) => {
+    if (isKept(index)) return true;
+    bytes -= size;
+    return false;
+  });
+  return first < 0 ? files : files.slice(0, first);
+}
+
+/** What an undo would look for: the bytes of each owner's last operation in each configuration, and of an open one. */
+function neededBytes(journal: readonly JournalLine[]): ReadonlySet<string> {
+  const last = new Map<string, string>();
+  for (const line of journal)
+    if (line.step === "begin") last.set(`${line.rootFile}\0${line.owner}`, line.operation);
+  const operations = new Set([...last.values(), ...unfinished(journal).map(({ begin }) => begin.operation)]);
+  return new Set(
+    journal.flatMap((line) =>
+      (line.step === "intent" || line.step === "committed") && operations.has(line.operation)
+        ? [line.before ?? "", line.after ?? ""]
+        : [],
+    ),
+  );
 }
 
 /** Stored bytes, if they are what their name says. A damaged copy is as good as none: a merge on it would lose lines. */

@@ -32,8 +32,10 @@ describe.each(engineCases)("$name", (engineCase) => {
       await node.run(["install", kata]);
       await node.run(["uninstall", "--all"]);
       expect(readdirSync(`${node.root}/var/lib/shimctl`).sort()).toEqual(["journal", "record.json", "store"]);
+      // Nothing of ours is left, so nothing is left to undo.
+      expect(readdirSync(`${node.root}/var/lib/shimctl/store`)).toEqual([]);
       expect(JSON.parse(readFileSync(`${node.root}/var/lib/shimctl/record.json`, "utf8"))).toEqual({
-        format: 1,
+        format: 2,
         roots: {},
         folders: [],
       });
