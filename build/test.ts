@@ -32,6 +32,13 @@ const all: readonly Group[] = [
     env: { SHIMCTL_TEST_RUNTIME: "deno" },
     timeoutMs: 120_000,
   },
+  {
+    name: "100,000 inputs",
+    folder: "test/property",
+    files: ["test/property/fuzz.test.ts"],
+    env: { SHIMCTL_TEST_INPUTS: "100000" },
+    timeoutMs: 7_200_000,
+  },
   { name: "crash", folder: "test/crash", timeoutMs: 600_000 },
   { name: "booted nodes", folder: "test/boot", timeoutMs: 600_000 },
   { name: "image", folder: "test/image", timeoutMs: 600_000 },
