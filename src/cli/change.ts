@@ -15,7 +15,7 @@ import type { Environment } from "../transaction/environment.ts";
 import type { Outcome } from "../transaction/outcome.ts";
 import type { Request } from "../transaction/plan.ts";
 import { preview, run } from "../transaction/run.ts";
-import { parseHandlerFile, type ReadFile, resolveFile, resolveNames } from "./handler_file.ts";
+import { parseHandlerFile, type ReadFile, resolveAll } from "./handler_file.ts";
 import type { Io } from "./io.ts";
 import type { Log } from "./log.ts";
 import { explained, liveOptions, type Node, openNode } from "./node.ts";
@@ -187,12 +187,7 @@ export function requestOf(
     snapshotter: options.snapshotter,
     exists: once((path) => node.host.exists(path)),
   };
-  const handlers = (): Asked[] => {
-    const fromFile = file === undefined ? [] : resolveFile(file, facts);
-    const named = resolveNames(args, facts);
-    const names = new Set(named.map(({ handler }) => handler.name));
-    return [...fromFile.filter(({ handler }) => !names.has(handler.name)), ...named];
-  };
+  const handlers = (): Asked[] => resolveAll(file, args, facts);
   return {
     intent: intentOf(parsed, command, file !== undefined, handlers),
     owner,

@@ -145,7 +145,19 @@ export function presetFor(name: string, where: () => ErrorFacts = () => ({})): P
   });
 }
 
-export function resolveNames(names: readonly string[], facts: ResolveFacts): Asked[] {
+/** Everything that is asked for: what the file defines, and what is named, which comes first. */
+export function resolveAll(
+  file: ReadFile | undefined,
+  names: readonly string[],
+  facts: ResolveFacts,
+): Asked[] {
+  const named = resolveNames(names, facts);
+  const taken = new Set(named.map(({ handler }) => handler.name));
+  const fromFile = file === undefined ? [] : resolveFile(file, facts);
+  return [...fromFile.filter(({ handler }) => !taken.has(handler.name)), ...named];
+}
+
+function resolveNames(names: readonly string[], facts: ResolveFacts): Asked[] {
   return [...new Set(names)].map((name) =>
     ask(name, basisOf(presetFor(name), name, facts), withSnapshotter({}, facts)),
   );

@@ -1,5 +1,6 @@
 import type { Handler, Need } from "../handler/model.ts";
 import type { Read } from "../host/host.ts";
+import type { TomlTable } from "../toml/parse.ts";
 
 export type EngineName = "containerd" | "crio";
 
@@ -132,6 +133,14 @@ export interface Staged {
   readonly args: readonly string[];
 }
 
+/** What is known of the node that a text is rendered for, where there is none to read. */
+export interface RenderTarget {
+  /** The version of the configuration that the text becomes part of. */
+  readonly schema?: number;
+  /** The table of its default handler: handlers of the same kind take over what it sets. */
+  readonly base?: TomlTable;
+}
+
 /** An engine. Adding one means one new folder and one line in `registry.ts`. */
 export interface Backend {
   readonly name: EngineName;
@@ -142,6 +151,6 @@ export interface Backend {
    * Throws a ShimctlError for a configuration that the engine, or this release, cannot work with
    */
   read(site: Site, seen: Snapshot): EngineView;
-  /** What would be written for a handler on a node with the newest schema; `undefined` where it has no part for this engine. */
-  render(handler: Handler): string | undefined;
+  /** What would be written for a handler, on a node with the newest schema where nothing says otherwise; `undefined` where it has no part for this engine. */
+  render(handler: Handler, target?: RenderTarget): string | undefined;
 }

@@ -52,7 +52,10 @@ export const containerd: Backend = {
   read(site, seen) {
     return view(understand(site, seen));
   },
-  render: (handler) => (handler.containerd === undefined ? undefined : blockBody([handler], criV3)),
+  render: (handler, target) =>
+    handler.containerd === undefined
+      ? undefined
+      : blockBody([likeRunc(handler, target?.base)], target?.schema === 2 ? criV2 : criV3),
 };
 
 function view(node: Understood): EngineView {

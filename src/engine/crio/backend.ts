@@ -20,7 +20,8 @@ export const crio: Backend = {
     return { files: wantedFiles, folders: wantedFolders };
   },
   read: (site, seen) => view(understand(site, seen)),
-  render: (handler) => (handler.crio === undefined ? undefined : blockBody([handler])),
+  render: (handler, target) =>
+    handler.crio === undefined ? undefined : blockBody([likeDefault(handler, target?.base)]),
 };
 
 /** CRI-O has one schema. */
