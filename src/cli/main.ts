@@ -54,6 +54,8 @@ async function dispatch(parsed: Parsed, io: Io): Promise<number> {
       return (await import("./check.ts")).check(io, parsed);
     case "presets":
       return (await import("./presets.ts")).presets(io, parsed);
+    case "render":
+      return (await import("./render.ts")).render(io, log, parsed);
     case "lock":
       return (await import("./lock.ts")).lock(io, log, parsed);
     case "version":

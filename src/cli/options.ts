@@ -28,6 +28,11 @@ const specs = {
   prefix: { kind: "text", value: "DIR", help: "where the runtime is installed, instead of its usual place" },
   snapshotter: { kind: "text", value: "NAME", help: "the snapshotter for these handlers" },
   file: { kind: "text", value: "FILE", short: "f", help: "a handler file (TOML)" },
+  for: {
+    kind: "text",
+    value: "KIND",
+    help: "the managed system: talos, bottlerocket, nodeadm, flatcar or machineconfig",
+  },
   all: { kind: "flag", help: "every handler of this owner" },
   "allow-missing": { kind: "flag", help: "accept handlers whose binary or configuration is not on the host" },
   "update-presets": {
@@ -171,6 +176,11 @@ export const commands = {
     help: "list the handlers that shimctl knows",
     options: ["prefix", "snapshotter", "root", ...always],
   },
+  render: {
+    usage: "render --for KIND HANDLER... | -f FILE",
+    help: "print a document with handlers for a managed or immutable system",
+    options: ["for", "file", "prefix", "snapshotter", "engine", "engine-version", ...always],
+  },
   lock: {
     usage: "lock [--timeout D] -- COMMAND...",
     help: "run a command while holding the node's lock",
@@ -199,6 +209,8 @@ export interface Options {
   readonly prefix: string | undefined;
   readonly snapshotter: string | undefined;
   readonly file: string | undefined;
+  /** The managed system that `render` writes for. */
+  readonly kind: string | undefined;
   readonly all: boolean;
   readonly allowMissing: boolean;
   readonly updatePresets: boolean;
@@ -500,6 +512,7 @@ function finish(
     prefix: get("prefix")?.replace(/(?<=.)\/+$/, ""),
     snapshotter: get("snapshotter"),
     file: get("file"),
+    kind: get("for"),
     all: flag("all"),
     allowMissing: flag("allow-missing"),
     updatePresets: flag("update-presets"),

@@ -267,6 +267,7 @@ describe.each(engineCases)("every JSON document has the same fields on $name", (
     [["check", "--json"], "ok", 0],
     [["check", "/nowhere", "--json"], "refused", 2],
     [["presets", "--json"], "ok", 0],
+    [["render", "--json"], "refused", 2],
     [["version", "--json"], "ok", 0],
   ] as const)("%p", async (args, result, code) => {
     using node = Node.of(engineCase);

@@ -1,0 +1,14 @@
+import { bottlerocket } from "./bottlerocket.ts";
+import { flatcar } from "./flatcar.ts";
+import { machineconfig } from "./machineconfig.ts";
+import { nodeadm } from "./nodeadm.ts";
+import type { ManagedSystem } from "./system.ts";
+import { talos } from "./talos.ts";
+
+export const managedSystems: readonly ManagedSystem[] = [
+  talos,
+  bottlerocket,
+  nodeadm,
+  flatcar,
+  machineconfig,
+];
