@@ -41,6 +41,7 @@ ${blockScalar(toml, 6)}`,
         check: [
           look,
           "Where another part has spec.containerd.config already, add these tables to that text instead.",
+          "The accelerated AMIs define nvidia, as their default handler.",
           "Programs must be on the node before its pods start: in the AMI, or by a shell script part of the user data.",
         ],
       },

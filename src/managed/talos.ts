@@ -39,7 +39,7 @@ ${blockScalar(schema === 2 ? builtin + toml : toml, 8)}`,
         wiped:
           "Talos generates /etc/cri from the machine config, and its root file system is read-only: an edit on the node does not last.",
         apply: [
-          "Save this as handlers.yaml and apply it once; it comes into effect with the node's next boot:",
+          "Save this as handlers.yaml and apply it once. It comes into effect when the node boots, which talosctl lets it do at once unless --mode says otherwise:",
           "  talosctl patch machineconfig --nodes NODE --patch @handlers.yaml",
         ],
         takeBack: [
