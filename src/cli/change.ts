@@ -12,6 +12,7 @@ import type { Activation } from "../transaction/activation.ts";
 import type { Intent } from "../transaction/desire.ts";
 import { handlersInUse } from "../transaction/effect.ts";
 import type { Environment } from "../transaction/environment.ts";
+import { type Incarnation, instanceRule, isInstance, parseEpoch } from "../transaction/epoch.ts";
 import type { Outcome } from "../transaction/outcome.ts";
 import type { Request } from "../transaction/plan.ts";
 import { preview, run } from "../transaction/run.ts";
@@ -20,7 +21,7 @@ import type { Io } from "./io.ts";
 import type { Log } from "./log.ts";
 import { explained, liveOptions, type Node, openNode } from "./node.ts";
 import { type Parsed, shown } from "./options.ts";
-import { asShimctlError, changeDocument, exitOf, problemText } from "./output.ts";
+import { asShimctlError, changeDocument, exitOf, problemText, supersededText } from "./output.ts";
 import { readInput } from "./read_input.ts";
 
 export type ChangeCommand = "install" | "uninstall" | "apply";
@@ -196,7 +197,34 @@ export function requestOf(
       : (file?.content.allow_missing ?? false),
     retries: options.retries,
     updatePresets: options.updatePresets,
+    incarnation: incarnationOf(parsed),
   };
+}
+
+/** Which incarnation of the owner asks, where it is said. Throws `usage` */
+function incarnationOf({ options }: Parsed): Incarnation | undefined {
+  const { epoch: text, instance = "", given } = options;
+  const called = (name: string) => given.get(name) ?? `--${name}`;
+  if (text === undefined) {
+    if (instance === "") return undefined;
+    throw new ShimctlError("usage", `Cannot use ${called("instance")} without --epoch`, {
+      hint: "pass --epoch now, or the epoch of this instance",
+    });
+  }
+  const epoch = text === "now" ? text : parseEpoch(text);
+  if (epoch === undefined) {
+    throw new ShimctlError(
+      "usage",
+      `Cannot read ${called("epoch")}, which must be a whole number of up to 18 digits, a time such as 2026-09-01T12:00:00.5Z, or now: ${shown(text)}`,
+    );
+  }
+  if (instance !== "" && !isInstance(instance)) {
+    throw new ShimctlError(
+      "usage",
+      `Cannot use ${called("instance")}, which ${instanceRule}: ${shown(instance)}`,
+    );
+  }
+  return { epoch, instance };
 }
 
 /** The same handler for two engines, and twenty handlers of one runtime, ask for the same few paths. */
@@ -240,6 +268,7 @@ function intentOf(parsed: Parsed, command: ChangeCommand, hasFile: boolean, hand
 }
 
 function summary(owner: string, dryRun: boolean, outcome: Outcome): string {
+  if (outcome.result === "superseded") return supersededText(outcome);
   const names = (handlers: readonly Handler[]) => handlers.map((handler) => handler.name).sort();
   const now = names(outcome.handlers);
   const before = names(outcome.previous);

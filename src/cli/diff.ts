@@ -15,7 +15,7 @@ import type { Io } from "./io.ts";
 import type { Log } from "./log.ts";
 import { openNode } from "./node.ts";
 import { type Parsed, shown } from "./options.ts";
-import { changeDocument, problemText } from "./output.ts";
+import { changeDocument, problemText, supersededText } from "./output.ts";
 
 /** `diff [install|uninstall|apply] …`: what that command would change; without one, what would mend the owner's drift. */
 export async function diff(io: Io, log: Log, parsed: Parsed): Promise<number> {
@@ -33,7 +33,7 @@ export async function diff(io: Io, log: Log, parsed: Parsed): Promise<number> {
     }
     const handlers = handlersIn(state.readRecord().record, rootFile, owner);
     const intent: Intent = { command: "apply", handlers: handlers.map(exactly) };
-    return { intent, owner, allowMissing: true, retries: 0, updatePresets: false };
+    return { intent, owner, allowMissing: true, retries: 0, updatePresets: false, outOfOrder: true };
   };
   const request =
     command === undefined ? recorded() : requestOf(inner, changeCommand(command), node, owner, file);
@@ -52,6 +52,7 @@ export async function diff(io: Io, log: Log, parsed: Parsed): Promise<number> {
   }
   for (const note of outcome.notes) log.warn(note);
   for (const warning of outcome.warnings) log.warn(problemText(warning));
+  if (outcome.result === "superseded") io.out(supersededText(outcome));
   for (const change of outcome.changes) io.out(await unified(change));
   return 0;
 }

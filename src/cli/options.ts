@@ -25,6 +25,12 @@ const specs = {
     help: "who asks; each owner has a file or block of its own",
     default: "default",
   },
+  epoch: {
+    kind: "text",
+    value: "E",
+    help: "puts incarnations of the owner in order: a number, an RFC 3339 time, or now; an older one does nothing",
+  },
+  instance: { kind: "text", value: "NAME", help: "names one of several incarnations of the same epoch" },
   prefix: { kind: "text", value: "DIR", help: "where the runtime is installed, instead of its usual place" },
   snapshotter: { kind: "text", value: "NAME", help: "the snapshotter for these handlers" },
   file: { kind: "text", value: "FILE", short: "f", help: "a handler file (TOML)" },
@@ -112,6 +118,8 @@ const node: readonly OptionName[] = ["root", "engine", "engine-version", "config
 const change: readonly OptionName[] = [
   ...node,
   "owner",
+  "epoch",
+  "instance",
   "restart",
   "no-restart",
   "restart-command",
@@ -206,6 +214,8 @@ export interface Options {
   readonly engineVersion: string | undefined;
   readonly config: string | undefined;
   readonly owner: string;
+  readonly epoch: string | undefined;
+  readonly instance: string | undefined;
   readonly prefix: string | undefined;
   readonly snapshotter: string | undefined;
   readonly file: string | undefined;
@@ -509,6 +519,8 @@ function finish(
     engineVersion: get("engine-version"),
     config: get("config"),
     owner: text("owner"),
+    epoch: get("epoch"),
+    instance: get("instance"),
     prefix: get("prefix")?.replace(/(?<=.)\/+$/, ""),
     snapshotter: get("snapshotter"),
     file: get("file"),

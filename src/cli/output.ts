@@ -64,6 +64,7 @@ export function changeDocument(
     changes: (outcome?.changes ?? []).map(changeEntry),
     handlers: (outcome?.handlers ?? []).map(handlerEntry),
     proof: outcome?.proof ?? notRun,
+    recorded: outcome?.recorded ?? null,
     restart: outcome?.restart ?? { done: false, needed: false, words: "nothing was changed" },
     pendingRemoval: outcome?.pendingRemoval ?? [],
     pendingForeign: outcome?.pendingForeign ?? [],
@@ -71,6 +72,11 @@ export function changeDocument(
     notes: outcome?.notes ?? [],
     ...more,
   });
+}
+
+/** What a late incarnation is told. */
+export function supersededText({ restart }: Outcome): string {
+  return `superseded: nothing was done, as ${restart.words}\n`;
 }
 
 /** Refused: decided before anything was written. */

@@ -6,7 +6,7 @@ import { type Drift, holdingsDrift } from "../transaction/drift.ts";
 import { readEngine } from "../transaction/gather.ts";
 import { unfinished } from "../transaction/journal.ts";
 import { unexplainedTemps } from "../transaction/leftovers.ts";
-import { ownersOf, rootOf } from "../transaction/record.ts";
+import { latestByOwner, ownersOf, rootOf } from "../transaction/record.ts";
 import { openState } from "../transaction/state.ts";
 import { stateProblems } from "../transaction/state_problems.ts";
 import { definitionsOf } from "./definitions.ts";
@@ -64,6 +64,7 @@ export async function status(io: Io, parsed: Parsed): Promise<number> {
   const root = rootOf(record, node.site.rootFile);
   const held = Object.entries(root.held ?? {});
   const restarts = record.restarts ?? [];
+  const epochs = latestByOwner(root, io.now());
   const errors = problems.filter((problem) => problem.severity === "error");
   const differs = drift.length + open.length + running.notServed.length > 0;
   const result = errors.length > 0 ? "broken" : differs ? "drifted" : "in sync";
@@ -92,6 +93,7 @@ export async function status(io: Io, parsed: Parsed): Promise<number> {
         pending: root.pending ?? null,
         held: Object.fromEntries(held),
         restarts,
+        epochs: Object.fromEntries(epochs),
         owners: holdings.map((holding) => ({ ...holding, definitions: definitionsOf(view, holding) })),
         drift,
         unfinished: open,
@@ -131,6 +133,10 @@ export async function status(io: Io, parsed: Parsed): Promise<number> {
     ...running.notServed.map((name) => `drifted: '${name}' is on disk and not served`),
     ...held.map(
       ([owner, { why, until }]) => `held: the last change of owner '${owner}', until ${until}: ${why}`,
+    ),
+    ...epochs.map(
+      ([owner, { epoch, instance, uninstalled }]) =>
+        `epoch: owner '${owner}' ${uninstalled ? "was uninstalled at" : "is at"} ${epoch}${instance ? `, instance ${instance}` : ""}`,
     ),
     ...(restarts.length === 0 ? [] : [`restarts: ${restarts.length} by shimctl within a day`]),
     ...problems.map(

@@ -18,8 +18,8 @@ export function desired(
   owner: string,
   view: EngineView,
   recorded: readonly Handler[],
-  /** In use by pods: `apply` leaves these until a later run. */
-  inUse: ReadonlySet<string> = new Set(),
+  /** In use by pods, or another instance's: `apply` and `uninstall` leave these. */
+  kept: ReadonlySet<string> = new Set(),
 ): Handler[] {
   const found = view.handlersOf(owner);
   const takenSince = (name: string) =>
@@ -33,16 +33,17 @@ export function desired(
   if (intent.command !== "uninstall") {
     const asked = intent.handlers.map(({ handler }) => handler);
     if (intent.command === "apply") {
-      const kept = current.filter(
-        ({ name }) => inUse.has(name) && !asked.some((other) => other.name === name),
+      const left = current.filter(
+        ({ name }) => kept.has(name) && !asked.some((other) => other.name === name),
       );
-      return [...kept, ...asked];
+      return [...left, ...asked];
     }
     const names = new Set(asked.map((handler) => handler.name));
     return [...current.filter((handler) => !names.has(handler.name)), ...asked];
   }
-  if (intent.names === "all") return [];
-  for (const name of intent.names) {
+  const { names } = intent;
+  if (names === "all") return current.filter(({ name }) => kept.has(name));
+  for (const name of names) {
     if (current.some((handler) => handler.name === name)) continue;
     const other = view.state.handlers.find((handler) => handler.name === name);
     // Never installed, or removed already: done. Somebody else's: theirs to remove.
@@ -56,5 +57,5 @@ export function desired(
       },
     );
   }
-  return current.filter((handler) => !intent.names.includes(handler.name));
+  return current.filter(({ name }) => kept.has(name) || !names.includes(name));
 }

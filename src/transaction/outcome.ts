@@ -1,6 +1,7 @@
 import type { Expectation, Problem } from "../engine/backend.ts";
 import { ShimctlError } from "../error.ts";
 import type { Handler } from "../handler/model.ts";
+import type { Latest } from "./epoch.ts";
 
 export interface Change {
   readonly path: string;
@@ -18,7 +19,7 @@ export interface Proof {
 }
 
 export interface Outcome {
-  readonly result: "changed" | "unchanged";
+  readonly result: "changed" | "unchanged" | "superseded";
   readonly changes: readonly Change[];
   /** The owner's handlers afterwards. */
   readonly handlers: readonly Handler[];
@@ -29,6 +30,8 @@ export interface Outcome {
   readonly proof: Proof;
   readonly expectation: Expectation;
   readonly restart: RestartOutcome;
+  /** The newest that is recorded of the owner's incarnations afterwards. */
+  readonly recorded: Latest | undefined;
   /** Asked to go and kept, as pods use them; a later `apply` removes them. */
   readonly pendingRemoval: readonly string[];
   /** Files that others changed and the engine does not run with yet. */

@@ -2,7 +2,17 @@ import { ShimctlError } from "../error.ts";
 import type { Handler } from "../handler/model.ts";
 import { removeEmptyFolder } from "../host/state.ts";
 import type { Environment } from "./environment.ts";
-import { type Held, type NodeRecord, type Pending, rootOf, withOwner, withRoot } from "./record.ts";
+import type { Order } from "./epoch.ts";
+import {
+  type Held,
+  isIdle,
+  type NodeRecord,
+  type Pending,
+  rootOf,
+  withEpoch,
+  withOwner,
+  withRoot,
+} from "./record.ts";
 import type { Bases } from "./settle.ts";
 import type { NodeState } from "./state.ts";
 
@@ -12,6 +22,7 @@ export interface Left {
   /** No start of the engine was seen to serve it; `undefined`: one was, or nothing has to be served. */
   readonly pending?: Pending | "as it was" | undefined;
   readonly held?: Held | undefined;
+  readonly order?: Order | undefined;
 }
 
 /** Writes the record, and takes away the folders that we made and that are empty again. */
@@ -20,22 +31,32 @@ export function recordOwner(
   state: NodeState,
   owner: string,
   handlers: readonly Handler[],
-  { bases = {}, pending, held }: Left = {},
+  { bases = {}, pending, held, order }: Left = {},
 ): NodeRecord {
   const { record: known } = state.readRecord();
   const { rootFile } = env.site;
-  const owned = withOwner(known, rootFile, owner, handlers, env.now().toISOString(), bases);
+  const owned = withOwner(known, rootFile, owner, handlers, env.now().toISOString(), bases, order);
   const { held: others = {}, ...root } = rootOf(owned, rootFile);
   const { [owner]: _, ...stillHeld } = others;
   const record = withRoot(owned, rootFile, {
-    owners: root.owners,
+    ...root,
     held: held === undefined ? stillHeld : { ...stillHeld, [owner]: held },
     pending: pending === "as it was" ? root.pending : pending,
   });
-  const idle = Object.keys(record.roots).length === 0 ? record.folders : [];
+  const idle = isIdle(record) ? record.folders : [];
   const next = { ...record, folders: withoutEmpty(env, record.folders, idle) };
   state.writeRecord(next);
   return next;
+}
+
+/**
+ * An operation that was undone leaves what was there before it, and yet its owner is at its epoch from now on:
+ * what comes late from an older one must not do what the newer one would have undone.
+ */
+export function recordEpoch(env: Environment, state: NodeState, owner: string, begun: Order): void {
+  const { record } = state.readRecord();
+  const raised = withEpoch(record, env.site.rootFile, owner, begun, env.now());
+  if (raised !== record) state.writeRecord(raised);
 }
 
 /**
@@ -44,7 +65,7 @@ export function recordOwner(
  */
 export function cleanFolders(env: Environment, state: NodeState, made: readonly string[]): void {
   const { record, lost } = state.readRecord();
-  const idle = Object.keys(record.roots).length === 0 ? [...record.folders, ...made] : made;
+  const idle = isIdle(record) ? [...record.folders, ...made] : made;
   const folders = withoutEmpty(env, record.folders, [...new Set(idle)]);
   if (!lost && folders.join("\n") === record.folders.join("\n")) return;
   state.writeRecord({ ...record, folders });

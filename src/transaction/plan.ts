@@ -9,9 +9,10 @@ import { refuseShared } from "../host/trust.ts";
 import { desired, type Intent } from "./desire.ts";
 import type { Effect } from "./effect.ts";
 import type { Environment } from "./environment.ts";
+import { type Incarnation, type Known, type Order, orderAfter, staying } from "./epoch.ts";
 import { withEdits } from "./gather.ts";
 import type { Proof } from "./outcome.ts";
-import { basesIn, handlersIn } from "./record.ts";
+import { basesIn, handlersIn, orderIn } from "./record.ts";
 import { type Bases, basesAfter, settle } from "./settle.ts";
 import { type NodeState, stateFolder } from "./state.ts";
 
@@ -24,6 +25,10 @@ export interface Request {
   readonly retries: number;
   /** Take presets as they are now, whatever their handlers were installed with. */
   readonly updatePresets: boolean;
+  /** Which incarnation of the owner asks, where it is said. */
+  readonly incarnation?: Incarnation | undefined;
+  /** Goes back to what is recorded, or mends it: the owner's epochs neither speak against it nor change by it. */
+  readonly outOfOrder?: boolean;
 }
 
 export interface Planned {
@@ -37,6 +42,8 @@ export interface Planned {
   readonly previous: readonly Handler[];
   readonly handlers: readonly Handler[];
   readonly bases: Bases;
+  /** What the record shall say of the owner's incarnations; `undefined`: what it says now. */
+  readonly order: Order | undefined;
   readonly notes: readonly string[];
   readonly warnings: readonly Problem[];
   readonly proof: Proof;
@@ -69,6 +76,8 @@ const ownBytes = 16 << 10;
 export interface Recorded {
   readonly handlers: readonly Handler[];
   readonly bases: Bases;
+  /** Of the owner's incarnations. */
+  readonly known: Known;
 }
 
 export function recordedOf(env: Environment, state: NodeState, request: Request): Recorded {
@@ -77,6 +86,7 @@ export function recordedOf(env: Environment, state: NodeState, request: Request)
   return {
     handlers: handlersIn(record, rootFile, request.owner),
     bases: basesIn(record, rootFile, request.owner),
+    known: orderIn(record, rootFile, request.owner, env.now()),
   };
 }
 
@@ -94,7 +104,9 @@ export function prepare(
     request.updatePresets ? {} : recorded.bases,
     (handler) => missingFrom(host, view.needs([handler])).length === 0,
   );
-  const handlers = desired(intent, request.owner, view, recorded.handlers, inUse);
+  const others = othersHandlers(intent, recorded.known, request.incarnation);
+  const kept = new Set([...inUse, ...others.keys()]);
+  const handlers = desired(intent, request.owner, view, recorded.handlers, kept);
   const edits = view.plan(request.owner, handlers);
   refuseDangling(host, site.rootFile, edits);
   const missing =
@@ -140,11 +152,42 @@ export function prepare(
     previous: view.handlersOf(request.owner),
     handlers: left,
     bases: basesAfter(intent, recorded.bases, left),
-    notes,
+    order: orderOf(request, recorded.known, left),
+    notes: [
+      ...notes,
+      ...[...others].map(
+        ([name, instance]) =>
+          `handler '${name}' stays, as ${instance === "" ? "another instance" : `instance ${instance}`} of the same epoch asked for it`,
+      ),
+    ],
     warnings: [...missing, ...problems.filter((problem) => problem.severity === "warning")],
     proof: { rules: "passed", "engine-parser": proves ? "passed" : "not run", served: "not run" },
     expectation,
   };
+}
+
+/** Whom an uninstall leaves its handlers, by handler: of those that it would remove. */
+function othersHandlers(
+  intent: Intent,
+  known: Known,
+  incarnation: Incarnation | undefined,
+): ReadonlyMap<string, string> {
+  if (intent.command !== "uninstall") return new Map();
+  const { names } = intent;
+  return new Map(
+    [...staying(known, incarnation)].filter(([name]) => names === "all" || names.includes(name)),
+  );
+}
+
+function orderOf(
+  { intent, incarnation, outOfOrder = false }: Request,
+  known: Known,
+  left: readonly Handler[],
+): Order | undefined {
+  if (outOfOrder) return undefined;
+  const asked = intent.command === "uninstall" ? [] : intent.handlers.map(({ handler }) => handler.name);
+  const names = left.map(({ name }) => name);
+  return orderAfter(known, intent.command, incarnation, new Set(asked), names);
 }
 
 /** Nobody can say what a link that leads nowhere is meant to lead to; a file made there may be in the wrong place. */

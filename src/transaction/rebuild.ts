@@ -2,7 +2,7 @@ import type { EngineView } from "../engine/backend.ts";
 import { ShimctlError } from "../error.ts";
 import type { Handler } from "../handler/model.ts";
 import type { JournalLine } from "./journal.ts";
-import { emptyRecord, type NodeRecord, type Restart, withOwner } from "./record.ts";
+import { emptyRecord, type NodeRecord, type Restart, withEpoch, withOwner } from "./record.ts";
 import { withRestart } from "./restraint.ts";
 import type { Bases } from "./settle.ts";
 
@@ -21,16 +21,19 @@ export function rebuildRecord(
   const owners = new Set(holdings.map(({ owner }) => owner));
   for (const { owner, intact } of holdings) if (!intact) owners.delete(owner);
   const record = [...owners].reduce(
-    (known, owner) =>
-      withOwner(
+    (known, owner) => {
+      const handlers = handlersOf(view, owner);
+      if (handlers.length === 0) return known;
+      return withOwner(
         known,
         rootFile,
         owner,
-        handlersOf(view, owner),
+        handlers,
         now.toISOString(),
         basesOf(journal, rootFile, owner),
-      ),
-    emptyRecord,
+      );
+    },
+    orderFrom(journal, rootFile),
   );
   const folders = journal.flatMap((line) => (line.step === "begin" ? line.folders : []));
   const restarts = restartsOf(journal, now);
@@ -61,6 +64,23 @@ function basesOf(journal: readonly JournalLine[], rootFile: string, owner: strin
       line.step === "begin" && line.owner === owner && line.rootFile === rootFile && done.has(line.operation),
   );
   return last?.step === "begin" ? (last.bases ?? {}) : {};
+}
+
+/** What the journal tells of the owners' incarnations, with none of their handlers. */
+function orderFrom(journal: readonly JournalLine[], rootFile: string): NodeRecord {
+  const ends = new Map(
+    journal.flatMap((line) => (line.step === "end" ? [[line.operation, line.result] as const] : [])),
+  );
+  return journal.reduce((known, line) => {
+    if (line.step !== "begin" || line.rootFile !== rootFile) return known;
+    const { owner, order, time, operation } = line;
+    const result = ends.get(operation);
+    // One that is open is finished or undone first.
+    if (order === undefined || result === undefined) return known;
+    if (result === "changed" || result === "finished")
+      return withOwner(known, rootFile, owner, [], time, {}, order);
+    return withEpoch(known, rootFile, owner, order, new Date(time));
+  }, emptyRecord);
 }
 
 /** A lost record is no way round the restart budget. */

@@ -2,6 +2,18 @@ import "../jitless.ts";
 import * as z from "zod/mini";
 import { Basis } from "../handler/asked.ts";
 import { Handler } from "../handler/model.ts";
+import {
+  compareEpochs,
+  type Known,
+  type Latest,
+  latestOf,
+  living,
+  type Order,
+  orderFields,
+  orderOf,
+  Tombstone,
+  tombstonesAfter,
+} from "./epoch.ts";
 import type { Bases } from "./settle.ts";
 
 /** The format that is written. 1 had no epochs, tombstones, holds and adopted definitions; it is read as this one. */
@@ -17,6 +29,7 @@ const Owners = z.lazy(() =>
       /** For those that are made from a preset: what it was then. */
       bases: z.optional(z.record(z.string(), Basis)),
       updated: z.string(),
+      ...orderFields,
     }),
   ),
 );
@@ -51,6 +64,8 @@ const Root = z.lazy(() =>
     owners: Owners,
     held: z.optional(z.record(z.string(), Held)),
     pending: z.optional(Pending),
+    /** Oldest first. */
+    tombstones: z.optional(z.array(Tombstone)),
   }),
 );
 
@@ -163,20 +178,57 @@ export function rootOf(record: NodeRecord, rootFile: string): Root {
 export function withRoot(
   record: NodeRecord,
   rootFile: string,
-  root: Pick<Root, "owners" | "held"> & { readonly pending?: Pending | undefined },
+  root: Pick<Root, "owners" | "held" | "tombstones"> & { readonly pending?: Pending | undefined },
 ): NodeRecord {
   const { [rootFile]: before = {}, ...others } = record.roots;
-  const { owners, held = {}, pending } = root;
-  const { owners: _, held: __, pending: ___, ...kept } = before as Partial<Root>;
-  const said = [owners, held, kept].reduce((sum, part) => sum + Object.keys(part).length, 0);
+  const { owners, held = {}, pending, tombstones = [] } = root;
+  const { owners: _, held: __, pending: ___, tombstones: ____, ...kept } = before as Partial<Root>;
+  const said = [owners, held, tombstones, kept].reduce((sum, part) => sum + Object.keys(part).length, 0);
   const isEmpty = said === 0 && pending === undefined;
   const next: Root = {
     ...kept,
     owners,
     ...(Object.keys(held).length === 0 ? {} : { held }),
     ...(pending === undefined ? {} : { pending }),
+    ...(tombstones.length === 0 ? {} : { tombstones }),
   };
   return { ...record, roots: isEmpty ? others : { ...others, [rootFile]: next } };
+}
+
+/** Whether nothing of ours is on the node any more, whatever the record still says of the past. */
+export function isIdle({ roots }: NodeRecord): boolean {
+  return Object.values(roots).every(
+    ({ owners, held, pending }) =>
+      held === undefined &&
+      pending === undefined &&
+      Object.values(owners).every(({ handlers }) => Object.keys(handlers).length === 0),
+  );
+}
+
+/** What is known of the order of one owner's incarnations. */
+export function orderIn(record: NodeRecord, rootFile: string, owner: string, now: Date): Known {
+  return knownOf(rootOf(record, rootFile), owner, now);
+}
+
+/** The newest incarnation of each owner whose order is kept, by name. */
+export function latestByOwner(root: Root, now: Date): (readonly [owner: string, latest: Latest])[] {
+  const names = [...Object.keys(root.owners), ...(root.tombstones ?? []).map(({ owner }) => owner)];
+  return [...new Set(names)].sort().flatMap((owner) => {
+    const latest = latestOf(knownOf(root, owner, now));
+    return latest === undefined ? [] : [[owner, latest] as const];
+  });
+}
+
+/** What is recorded of an owner; any name that every object knows is one that an owner may have. */
+export function entryOf({ owners }: Root, owner: string): Owners[string] | undefined {
+  return Object.hasOwn(owners, owner) ? owners[owner] : undefined;
+}
+
+function knownOf(root: Root, owner: string, now: Date): Known {
+  return {
+    entry: entryOf(root, owner),
+    tombstones: living(root.tombstones ?? [], now.getTime()).filter((tombstone) => tombstone.owner === owner),
+  };
 }
 
 /** What one owner was left with in one configuration. */
@@ -191,7 +243,10 @@ export function basesIn(record: NodeRecord, rootFile: string, owner: string): Ba
   return Object.hasOwn(owners, owner) ? (owners[owner]?.bases ?? {}) : {};
 }
 
-/** The record after an owner's handlers in one configuration became exactly `handlers`. */
+/**
+ * The record after an owner's handlers in one configuration became exactly `handlers`. Without an `order` the owner
+ * keeps the one that it has.
+ */
 export function withOwner(
   record: NodeRecord,
   rootFile: string,
@@ -199,15 +254,46 @@ export function withOwner(
   handlers: readonly Handler[],
   time: string,
   bases: Bases = {},
+  order?: Order,
 ): NodeRecord {
-  const { [owner]: before, ...others } = ownersOf(record, rootFile);
-  const { bases: _, ...kept } = before ?? {};
+  const root = rootOf(record, rootFile);
+  const { [owner]: _, ...others } = root.owners;
+  const known = entryOf(root, owner);
+  const { bases: __, epoch: ___, instance: ____, instances: _____, ...kept } = known ?? {};
+  const names = handlers.map((handler) => handler.name);
+  const { epoch, instance, instances } = order ?? orderOf(known, names);
   const entry = {
     ...kept,
     handlers: Object.fromEntries(handlers.map((handler) => [handler.name, handler])),
     ...(Object.keys(bases).length === 0 ? {} : { bases: { ...bases } }),
     updated: time,
+    ...(epoch === undefined ? {} : { epoch, instance: instance ?? "", instances }),
   };
-  const owners = handlers.length === 0 ? others : { ...others, [owner]: entry };
-  return withRoot(record, rootFile, { ...rootOf(record, rootFile), owners });
+  // An owner that has nothing for now, and is not over, is newer than what was before it all the same.
+  const isOver = order?.ends === true && Object.keys(order.instances).length === 0;
+  const stays = handlers.length > 0 || (epoch !== undefined && !isOver);
+  const tombstones = tombstonesAfter(root.tombstones ?? [], owner, order, time);
+  const owners = stays ? { ...others, [owner]: entry } : others;
+  return withRoot(record, rootFile, { ...root, owners, tombstones });
+}
+
+/**
+ * The record after an operation of the owner was begun and undone: what it has is as before, and yet it is at that
+ * operation's epoch, where that is a newer one.
+ */
+export function withEpoch(
+  record: NodeRecord,
+  rootFile: string,
+  owner: string,
+  begun: Order,
+  now: Date,
+): NodeRecord {
+  const latest = latestOf(orderIn(record, rootFile, owner, now));
+  if (latest !== undefined && !((compareEpochs(begun.epoch, latest.epoch) ?? 0) > 0)) return record;
+  const entry = entryOf(rootOf(record, rootFile), owner);
+  const handlers = Object.values(entry?.handlers ?? {});
+  const names = Object.keys({ ...entry?.instances, ...entry?.handlers });
+  const instances = Object.fromEntries(names.map((name) => [name, begun.instance ?? ""]));
+  const order = { ...begun, instances, ends: false };
+  return withOwner(record, rootFile, owner, handlers, now.toISOString(), entry?.bases, order);
 }

@@ -15,7 +15,7 @@ import { type Unfinished, unfinished } from "./journal.ts";
 import { tempName } from "./leftovers.ts";
 import { mergeForeign } from "./merge.ts";
 import { withState } from "./outcome.ts";
-import { cleanFolders, recordOwner } from "./owner.ts";
+import { cleanFolders, recordEpoch, recordOwner } from "./owner.ts";
 import { rebuildRecord } from "./rebuild.ts";
 import { type Pending, rootOf, withOwner, withRoot } from "./record.ts";
 import { holdAgain } from "./restraint.ts";
@@ -68,11 +68,13 @@ export async function recover(env: Environment, state: NodeState): Promise<Recov
       outcome = "finished";
       recordOwner(work.env, state, begin.owner, begin.desired, {
         bases: begin.bases ?? {},
+        order: begin.order,
         pending: work.pending ?? (operation.restart === undefined ? { since: begin.time } : undefined),
       });
     } else {
       await undo(work);
       if (operation.restart !== undefined) await reactivate(work, operation.restart, resumed.against);
+      if (begin.order !== undefined) recordEpoch(work.env, state, begin.owner, begin.order);
     }
     state.append(begin.operation, { step: "end", result: outcome });
   } catch (error) {

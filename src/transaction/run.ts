@@ -17,13 +17,14 @@ import {
   takeEffect,
 } from "./effect.ts";
 import type { Environment } from "./environment.ts";
+import { isRecorded, type Latest, latestOf, refuseAhead, takeTurn } from "./epoch.ts";
 import { isStill, readEngine } from "./gather.ts";
 import { unfinished } from "./journal.ts";
 import { type Change, type Outcome, type Proof, withState } from "./outcome.ts";
 import { recordOwner } from "./owner.ts";
 import { type Planned, prepare, type Request, recordedOf, refuseUnwritable } from "./plan.ts";
 import { rebuildRecord } from "./rebuild.ts";
-import { type Pending, rootOf } from "./record.ts";
+import { handlersIn, orderIn, type Pending, rootOf } from "./record.ts";
 import type { Recovery } from "./recover.ts";
 import { type NodeState, openState } from "./state.ts";
 
@@ -38,13 +39,16 @@ export async function preview(
   newer: "refuse" | "read" = "refuse",
 ): Promise<Outcome> {
   await loadLibc();
+  if (request.incarnation !== undefined) refuseAhead(request.incarnation, env.now());
   const state = openState((path) => env.host.real(path), env.now);
   if (newer === "refuse") state.refuseNewer();
   const open = unfinished(state.lastOperation());
   if (open.length > 0) (await import("./recover.ts")).refuseOtherEngine(env, open);
+  const turn = turnOf(env, state, request);
+  if ("result" in turn) return turn;
   const { seen, view } = readEngine(env.host, env.backend, env.site);
   state.rebuild(() => rebuildRecord(view, env.site.rootFile, state.journal(), env.now()));
-  const planned = prepare(env, request, seen, view, recordedOf(env, state, request));
+  const planned = prepare(env, turn, seen, view, recordedOf(env, state, request));
   refuseUnwritable(env.host, planned.edits);
   const needed = planned.edits.length > 0;
   const words = needed ? "the engine would be restarted" : "nothing to restart for";
@@ -55,11 +59,14 @@ export async function preview(
 
 /** Carries out one transaction. The caller holds the node's lock. */
 export async function run(env: Environment, request: Request): Promise<Outcome> {
+  if (request.incarnation !== undefined) refuseAhead(request.incarnation, env.now());
   const state = openState((path) => env.host.real(path), env.now);
   state.refuseNewer();
   const { notes } = await recoverOpen(env, state);
   try {
-    return await change(env, request, state, notes);
+    const turn = turnOf(env, state, request);
+    if ("result" in turn) return { ...turn, notes };
+    return await change(env, turn, state, notes);
   } catch (error) {
     if (notes.length === 0) throw error;
     const words =
@@ -74,6 +81,41 @@ export async function run(env: Environment, request: Request): Promise<Outcome> 
 async function recoverOpen(env: Environment, state: NodeState): Promise<Recovery> {
   if (unfinished(state.lastOperation()).length === 0) return { outcome: "none", details: [], notes: [] };
   return (await import("./recover.ts")).recover(env, state);
+}
+
+/**
+ * The request as the owner's present incarnation makes it; or that it does nothing, as what is recorded is newer.
+ */
+function turnOf(env: Environment, state: NodeState, request: Request): Request | Outcome {
+  const { owner, incarnation, intent, outOfOrder = false } = request;
+  if (outOfOrder) return request;
+  const { rootFile } = env.site;
+  const read = state.readRecord();
+  // Whose turn it is does not depend on what the files hold, and they may be broken by now.
+  const record = read.lost ? rebuildRecord(undefined, rootFile, state.journal(), env.now()) : read.record;
+  const turn = takeTurn(
+    orderIn(record, rootFile, owner, env.now()),
+    owner,
+    intent.command,
+    incarnation,
+    env.now(),
+  );
+  if (turn.kind === "go on") return { ...request, incarnation: turn.incarnation };
+  const handlers = handlersIn(record, rootFile, owner);
+  return {
+    result: "superseded",
+    changes: [],
+    handlers,
+    previous: handlers,
+    warnings: [],
+    notes: [],
+    proof: { rules: "not run", "engine-parser": "not run", served: "not run" },
+    expectation: { present: [], absent: [] },
+    restart: { done: false, needed: false, words: turn.words },
+    recorded: turn.latest,
+    pendingRemoval: [],
+    pendingForeign: [],
+  };
 }
 
 /** How far a change has come: what its failure means depends on it. */
@@ -252,7 +294,8 @@ async function inEffect(
     effected = await takeEffect(env, state, operation, planned.effect, ground);
     state.append(operation, { step: "complete" });
   }
-  recordOwner(env, state, request.owner, planned.handlers, { bases: planned.bases });
+  const { bases, order } = planned;
+  recordOwner(env, state, request.owner, planned.handlers, { bases, order });
   if (owed === "restart") state.append(operation, { step: "end", result: "changed" });
   return effected;
 }
@@ -327,6 +370,7 @@ function begin(
     previous: [...planned.previous],
     desired: [...planned.handlers],
     bases: planned.bases,
+    ...(planned.order === undefined ? {} : { order: planned.order }),
     folders: [...folders],
   });
 }
@@ -382,21 +426,24 @@ function finish(
   env.step("record");
   state.append(operation, { step: "complete" });
   progress.complete = true;
-  recordOwner(env, state, request.owner, planned.handlers, { bases: planned.bases, pending });
+  const { bases, order } = planned;
+  recordOwner(env, state, request.owner, planned.handlers, { bases, order, pending });
   state.append(operation, { step: "end", result: "changed" });
 }
 
 /** An empty plan writes nothing, but for a record that says something else than the files. */
 function rememberFound(env: Environment, state: NodeState, request: Request, planned: Planned): void {
   const names = (handlers: readonly Handler[]) => handlers.map((handler) => handler.name).sort();
-  const { recorded } = planned;
+  const { recorded, bases, order } = planned;
   const same =
-    isSame(names(planned.handlers), names(recorded.handlers)) && isSame(planned.bases, recorded.bases);
+    isSame(names(planned.handlers), names(recorded.handlers)) &&
+    isSame(bases, recorded.bases) &&
+    (order === undefined || isRecorded(recorded.known, order));
   const { record, lost } = state.readRecord();
   // What the files say of an owner is written down again.
   const rebuilt = lost && Object.keys(record.roots).length > 0;
   if (same && !rebuilt) return;
-  recordOwner(env, state, request.owner, planned.handlers, { bases: planned.bases, pending: "as it was" });
+  recordOwner(env, state, request.owner, planned.handlers, { bases, order, pending: "as it was" });
 }
 
 function missingFolders(host: Host, edits: readonly FileEdit[]): string[] {
@@ -457,6 +504,7 @@ function outcome(
   more: Pick<Outcome, "restart"> & Partial<Pick<Outcome, "pendingRemoval" | "pendingForeign">>,
 ): Outcome {
   const { handlers, previous, warnings, proof, expectation } = planned;
+  const recorded = latestAfter(planned);
   return {
     result: changes.length === 0 ? "unchanged" : "changed",
     changes,
@@ -466,8 +514,19 @@ function outcome(
     notes,
     proof,
     expectation,
+    recorded,
     pendingRemoval: [],
     pendingForeign: [],
     ...more,
   };
+}
+
+/** What is recorded of the owner's incarnations once the plan is carried out. */
+function latestAfter({ order, handlers, recorded }: Planned): Latest | undefined {
+  const isNone = handlers.length === 0;
+  if (order !== undefined) {
+    const { epoch, instance, ends } = order;
+    return { epoch, instance, uninstalled: ends && isNone };
+  }
+  return latestOf(recorded.known);
 }

@@ -22,7 +22,14 @@ import {
   renderLine,
   unfinished,
 } from "./journal.ts";
-import { type NodeRecord, parseRecord, type ReadRecord, recordFormat, renderRecord } from "./record.ts";
+import {
+  isIdle,
+  type NodeRecord,
+  parseRecord,
+  type ReadRecord,
+  recordFormat,
+  renderRecord,
+} from "./record.ts";
 
 /** Old bytes are kept until there are more than this many, or they take more than this many bytes. */
 const storeFiles = 64;
@@ -99,7 +106,7 @@ export function openState(real: (path: string) => string, now: () => Date): Node
     const files = listOldest(at("store"));
     if (files.length === 0) return;
     const { record, lost } = state.readRecord();
-    const owned = Object.values(record.roots).some(({ owners }) => Object.keys(owners).length > 0);
+    const owned = !isIdle(record);
     const excessive = excessOf(files);
     // Nearly every run ends here, and has no use for the whole journal.
     if (excessive.length === 0 && (lost || owned)) return;
