@@ -195,13 +195,10 @@ export function withRoot(
   return { ...record, roots: isEmpty ? others : { ...others, [rootFile]: next } };
 }
 
-/** Whether nothing of ours is on the node any more, whatever the record still says of the past. */
+/** Whether nothing of ours is in any configuration any more, whatever is recorded of the past or still to be done. */
 export function isIdle({ roots }: NodeRecord): boolean {
-  return Object.values(roots).every(
-    ({ owners, held, pending }) =>
-      held === undefined &&
-      pending === undefined &&
-      Object.values(owners).every(({ handlers }) => Object.keys(handlers).length === 0),
+  return Object.values(roots).every(({ owners }) =>
+    Object.values(owners).every(({ handlers }) => Object.keys(handlers).length === 0),
   );
 }
 

@@ -10,6 +10,7 @@ import {
   withOwner,
 } from "../../src/transaction/record.ts";
 import { run } from "../../src/transaction/run.ts";
+import { importedCase } from "../support/engine_case.ts";
 import { handler } from "../support/memory.ts";
 import { Node } from "../support/node.ts";
 import { environmentOf, installing, stateOf } from "../support/transaction.ts";
@@ -45,6 +46,18 @@ describe("the record", () => {
     for (const more of [[], ["--config", "/etc/other/config.toml"]])
       expect((await node.run(["status", ...more])).code).toBe(0);
   });
+});
+
+test("folders that we made go with the last handler, though the engine was not restarted since", async () => {
+  using node = Node.of(importedCase);
+  const before = node.tree();
+  const none = ["--restart", "none"];
+  for (const args of [
+    ["install", "crun"],
+    ["uninstall", "--all"],
+  ])
+    expect((await node.run([...args, ...none])).code).toBe(0);
+  expect(node.tree()).toEqual(before);
 });
 
 describe("something else in place of a file of ours", () => {

@@ -1,0 +1,200 @@
+import { expect, test } from "bun:test";
+import { spawn } from "node:child_process";
+import { existsSync } from "node:fs";
+import process from "node:process";
+import { setTimeout as sleep } from "node:timers/promises";
+import { parseJournal } from "../../src/transaction/journal.ts";
+import { compiled } from "../support/binary.ts";
+import { type EngineCase, engineCases } from "../support/engine_case.ts";
+import { Node } from "../support/node.ts";
+
+const seconds = Number(process.env["SHIMCTL_TEST_RACE_SECONDS"] ?? "4");
+/** The whole race group plays a thousand. */
+const rounds = Math.min(1_000, Math.round((seconds * 1_000) / 60));
+const seed = Number(process.env["SHIMCTL_TEST_SEED"] ?? "10924");
+/** So many nodes at once: most of the time a run waits for another one that is paused. */
+const nodesAtOnce = 6;
+const journalPath = "/var/lib/shimctl/journal";
+
+type Result = "changed" | "unchanged" | "superseded";
+
+interface Operation {
+  readonly command: "install" | "uninstall";
+  readonly epoch: number;
+}
+
+interface Ended extends Operation {
+  readonly code: number | null;
+  readonly result: Result;
+  readonly started: number;
+  readonly ended: number;
+}
+
+/** Mulberry32: the same plan for the same seed; what the kernel makes of it is another matter. */
+function randomOf(state: number): () => number {
+  let at = state;
+  return () => {
+    at = (at + 0x6d2b79f5) | 0;
+    let bits = Math.imul(at ^ (at >>> 15), at | 1);
+    bits = (bits + Math.imul(bits ^ (bits >>> 7), bits | 61)) ^ bits;
+    return ((bits ^ (bits >>> 14)) >>> 0) / 4_294_967_296;
+  };
+}
+
+/** The late ones come last, and may still overtake one that is paused. */
+const installedAtLast: readonly Operation[] = [
+  { command: "install", epoch: 1 },
+  { command: "uninstall", epoch: 1 },
+  { command: "install", epoch: 2 },
+  { command: "uninstall", epoch: 1 },
+];
+const removedAtLast: readonly Operation[] = [
+  { command: "install", epoch: 1 },
+  { command: "uninstall", epoch: 1 },
+  { command: "install", epoch: 2 },
+  { command: "uninstall", epoch: 2 },
+  { command: "uninstall", epoch: 1 },
+  { command: "install", epoch: 1 },
+];
+
+/** One process of the executable, stopped a few times for a while wherever it is by then. */
+async function play(
+  node: Node,
+  handler: string,
+  { command, epoch }: Operation,
+  delay: number,
+  random: () => number,
+): Promise<Ended> {
+  const pauses = Array.from({ length: Math.floor(random() * 4) }, () => ({
+    after: random() * 40,
+    ms: random() * 30,
+  }));
+  await sleep(delay);
+  const started = performance.now();
+  const what = command === "install" ? handler : "--all";
+  const order = ["--epoch", String(epoch), "--instance", `pod-${epoch}`];
+  const child = spawn(
+    compiled(),
+    [command, what, ...order, "--json", "--restart", "none", "--log-level", "silent", ...node.options],
+    { stdio: ["ignore", "pipe", "ignore"] },
+  );
+  let out = "";
+  child.stdout.on("data", (chunk: Buffer) => {
+    out += chunk.toString();
+  });
+  const closed = new Promise<number | null>((resolve) => {
+    child.on("close", resolve);
+  });
+  const paused = (async () => {
+    for (const { after, ms } of pauses) {
+      await sleep(after);
+      child.kill("SIGSTOP");
+      await sleep(ms);
+      child.kill("SIGCONT");
+    }
+  })();
+  const code = await closed;
+  const ended = performance.now();
+  await paused;
+  const { result } = JSON.parse(out) as { result: Result };
+  return { command, epoch, code, result, started, ended };
+}
+
+/** What one after another would do: an own, much simpler account of what epochs mean. */
+function explain(ended: readonly Ended[]): boolean {
+  let epoch = 0;
+  let isOver = false;
+  let isInstalled = false;
+  return ended.every((run) => {
+    let result: Result;
+    if (run.epoch < epoch || (run.epoch === epoch && isOver && run.command === "install"))
+      result = "superseded";
+    else {
+      epoch = run.epoch;
+      isOver = run.command === "uninstall";
+      result = isInstalled === (run.command === "install") ? "unchanged" : "changed";
+      isInstalled = run.command === "install";
+    }
+    return result === run.result;
+  });
+}
+
+/** Every order in which these may have had the lock: who had ended before another began was before it. */
+function* ordersOf(ended: readonly Ended[], first: readonly Ended[] = []): Generator<readonly Ended[]> {
+  if (ended.length === 0) yield first;
+  for (const next of ended) {
+    const rest = ended.filter((other) => other !== next);
+    if (rest.some((other) => other.ended < next.started)) continue;
+    yield* ordersOf(rest, [...first, next]);
+  }
+}
+
+function nameOf({ command, epoch }: Operation): string {
+  return `${command}(${epoch})`;
+}
+
+/** What is wrong with the end of one interleaving. */
+async function problemsOf(round: number, engineCase: EngineCase): Promise<string[]> {
+  const random = randomOf(seed + round);
+  const [kata] = engineCase.handlers;
+  const operations = random() < 0.5 ? installedAtLast : removedAtLast;
+  using node = Node.of(engineCase);
+  const before = node.tree();
+  const apart = random() * 60;
+  const ended = await Promise.all(
+    operations.map((operation, index) =>
+      play(node, kata, operation, index * apart * random(), randomOf(seed + round * 10 + index)),
+    ),
+  );
+  // There is none where the first to come was an uninstall, and everything after it late.
+  const written = existsSync(`${node.root}${journalPath}`) ? node.text(journalPath) : "";
+  const journal = parseJournal(written)
+    .filter((line) => line.step === "begin")
+    .map(({ command, order }) => `${command}(${order?.epoch})`);
+  const explained = ordersOf(ended).some(
+    (order) =>
+      explain(order) &&
+      order
+        .filter(({ result }) => result === "changed")
+        .map(nameOf)
+        .join() === journal.join(),
+  );
+  const isInstalled = operations === installedAtLast;
+  const status = await node.run(["status", "--json"]);
+  const handlers = status.json()["handlers"] as { name: string; owner?: string }[];
+  const owned = handlers.filter(({ owner }) => owner === "default").map(({ name }) => name);
+  const told = ended.map((run) => `${nameOf(run)} ${run.code} ${run.result}`).join(", ");
+  return [
+    ...(ended.every(({ code }) => code === 0) ? [] : ["a run failed"]),
+    ...(explained ? [] : ["no order explains it"]),
+    ...(owned.join() === (isInstalled ? kata : "") ? [] : [`owns ${owned.join()}`]),
+    ...(status.code === 0 ? [] : [`status ${status.code}`]),
+    ...(isInstalled || Bun.deepEquals(node.tree(), before) ? [] : ["the tree is not as before"]),
+  ].map((problem) => `round ${round} on ${engineCase.name}: ${problem}: ${told}; journal: ${journal.join()}`);
+}
+
+test(
+  `the seed, as outcome: ${rounds} interleavings of late and early incarnations end as the newest epoch wants it`,
+  async () => {
+    const { TMPDIR } = process.env;
+    compiled();
+    // Small trees that need not outlive the test: a disk would make it far longer.
+    if (existsSync("/dev/shm")) process.env["TMPDIR"] = "/dev/shm";
+    const problems: string[] = [];
+    const left = Array.from({ length: rounds }, (_, round) => round);
+    const worker = async () => {
+      for (let round = left.shift(); round !== undefined; round = left.shift()) {
+        const engineCase = engineCases[round % engineCases.length];
+        if (engineCase !== undefined) problems.push(...(await problemsOf(round, engineCase)));
+      }
+    };
+    try {
+      await Promise.all(Array.from({ length: nodesAtOnce }, worker));
+    } finally {
+      if (TMPDIR === undefined) delete process.env["TMPDIR"];
+      else process.env["TMPDIR"] = TMPDIR;
+    }
+    expect(problems).toEqual([]);
+  },
+  30_000 + rounds * 1_000,
+);
