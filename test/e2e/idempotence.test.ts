@@ -57,6 +57,17 @@ describe.skipIf(!strace).each(engineCases)("the second of two runs on $name writ
     });
   }
 
+  test("when its epoch is recorded already, or an older one comes late", async () => {
+    using node = Node.of(engineCase);
+    const order = ["--epoch", "2", "--instance", "a"];
+    await node.run(["install", kata, ...order]);
+    expect(writes(node, ["install", kata, ...order])).toEqual([]);
+    expect(writes(node, ["uninstall", "--all", "--epoch", "1"])).toEqual([]);
+    await node.run(["uninstall", "--all", ...order]);
+    expect(writes(node, ["uninstall", "--all", ...order])).toEqual([]);
+    expect(writes(node, ["install", kata, ...order])).toEqual([]);
+  });
+
   test("when everything is uninstalled already", async () => {
     using node = Node.of(engineCase);
     await node.run(["install", kata]);

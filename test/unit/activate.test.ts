@@ -78,6 +78,58 @@ const whenKata =
   (handlers: readonly string[]): Fault =>
     handlers.includes("kata-qemu") ? fault : "none";
 
+describe("an incarnation", () => {
+  const as = (it: Setup, epoch: string, intent: Intent) =>
+    run(it.environment(), { ...installing(), intent, incarnation: { epoch, instance: "" } });
+  const whatOf = ({ result, handlers, notes }: Outcome) => [result, handlers.map(({ name }) => name), notes];
+
+  test("that finds its handlers served is recorded without a restart, and supersedes the one before", async () => {
+    using it = new Setup();
+    await as(it, "1", install("kata-qemu"));
+    expect(whatOf(await as(it, "2", install("kata-qemu")))).toEqual(["unchanged", ["kata-qemu"], []]);
+    expect(whatOf(await as(it, "1", uninstall("kata-qemu")))).toEqual(["superseded", ["kata-qemu"], []]);
+    expect([it.engine.restarts, it.engine.served.includes("kata-qemu")]).toEqual([1, true]);
+  });
+
+  test("whose change the engine refused is undone, and still supersedes the one before", async () => {
+    using it = new Setup();
+    await as(it, "1", install("runsc"));
+    it.engine.fault = whenKata("ignores it");
+    expect(await as(it, "2", install("kata-qemu")).catch(({ code }: ShimctlError) => code)).toBe(
+      "engine-failed",
+    );
+    const restarts = it.engine.restarts;
+    expect(whatOf(await as(it, "1", uninstall("runsc")))).toEqual(["superseded", ["runsc"], []]);
+    expect([it.engine.restarts, it.engine.served.includes("runsc")]).toEqual([restarts, true]);
+  });
+
+  test("that its own restart ended is finished by whoever comes next, who is superseded by it", async () => {
+    using it = new Setup();
+    await as(it, "1", install("kata-qemu"));
+    it.engine.killsUs = true;
+    void as(it, "2", install("runsc")).catch(() => undefined);
+    while (it.engine.restarts === 1) await Bun.sleep(5);
+    it.engine.killsUs = false;
+    const late = await as(it, "1", uninstall("kata-qemu", "runsc"));
+    expect(whatOf(late)).toEqual([
+      "superseded",
+      ["kata-qemu", "runsc"],
+      ["finished an install of owner 'default' that was cut short"],
+    ]);
+    expect(it.engine.served).toEqual(expect.arrayContaining(["kata-qemu", "runsc"]));
+  });
+
+  test("that comes late does nothing, though the configuration is broken by now", async () => {
+    using it = new Setup();
+    await as(it, "2", install("kata-qemu"));
+    it.node.place("/etc/containerd/config.toml", "torn = [");
+    expect((await as(it, "1", uninstall("kata-qemu"))).result).toBe("superseded");
+    expect(await as(it, "2", uninstall("kata-qemu")).catch(({ code }: ShimctlError) => code)).toBe(
+      "invalid-config",
+    );
+  });
+});
+
 describe("a change of a running engine", () => {
   test("restarts it once and proves that it serves the handler", async () => {
     using it = new Setup();
