@@ -1,5 +1,5 @@
 import { describe, expect, test } from "bun:test";
-import { existsSync, lstatSync, readdirSync } from "node:fs";
+import { existsSync, lstatSync, readdirSync, rmSync } from "node:fs";
 import { engineCases, markedCase } from "../support/engine_case.ts";
 import { handler } from "../support/memory.ts";
 import { Node, type Ran } from "../support/node.ts";
@@ -179,6 +179,52 @@ describe("what is recorded", () => {
     node.place(path, node.text(path).replace(/"time": "[^"]*"/, `"time": "${monthAgo}"`), 0o600);
     expect(await left(node, "install", kata, "--epoch", "1")).toEqual(["changed", kata]);
     expect(node.text(path)).not.toContain("tombstones");
+  });
+});
+
+describe("a lost record", () => {
+  const lose = (node: Node) => rmSync(`${node.root}${stateFolder}/record.json`);
+
+  test("is no way back for what is late, as the journal tells of every change", async () => {
+    using node = Node.of(markedCase);
+    await node.run(["install", kata, "--epoch", "2"]);
+    lose(node);
+    expect(await left(node, "uninstall", "--all", "--epoch", "1")).toEqual(["superseded"]);
+    expect((await node.run(["install", second])).err).toContain("has one recorded: epoch 2");
+    expect(await left(node, "uninstall", "--all", "--epoch", "2")).toEqual(["changed"]);
+    lose(node);
+    for (const epoch of ["1", "2"])
+      expect(await left(node, "install", kata, "--epoch", epoch)).toEqual(["superseded"]);
+    expect(await left(node, "install", kata, "--epoch", "3")).toEqual(["changed", kata]);
+  });
+
+  test("keeps whose handlers they are, and that a person ended an epoch", async () => {
+    using node = Node.of(markedCase);
+    await node.run(["install", kata, "--epoch", "2", "--instance", "a"]);
+    await node.run(["install", second, "--epoch", "2", "--instance", "b"]);
+    lose(node);
+    expect(await left(node, "uninstall", "--all", "--epoch", "2", "--instance", "a")).toEqual([
+      "changed",
+      second,
+    ]);
+    expect(await left(node, "uninstall", "--all")).toEqual(["changed"]);
+    lose(node);
+    expect(await left(node, "install", kata, "--epoch", "2", "--instance", "c")).toEqual(["superseded"]);
+  });
+
+  test("keeps the epoch of another owner, which the next change does not write away", async () => {
+    using node = Node.of(markedCase);
+    await node.run(["install", kata, "--epoch", "2", "--owner", "other"]);
+    await node.run(["uninstall", "--all", "--epoch", "3", "--owner", "gone"]);
+    await node.run(["install", second, "--epoch", "4", "--owner", "gone"]);
+    await node.run(["uninstall", "--all", "--epoch", "5", "--owner", "gone"]);
+    lose(node);
+    expect(await left(node, "install", second, "--epoch", "1")).toEqual(["changed", second]);
+    expect(await left(node, "uninstall", "--all", "--epoch", "1", "--owner", "other")).toEqual([
+      "superseded",
+      kata,
+    ]);
+    expect(await left(node, "install", second, "--epoch", "5", "--owner", "gone")).toEqual(["superseded"]);
   });
 });
 
