@@ -57,7 +57,30 @@ const removedAtLast: readonly Operation[] = [
   { command: "install", epoch: 1 },
 ];
 
-/** One process of the executable, stopped a few times for a while wherever it is by then. */
+const strace = "/usr/bin/strace";
+/** Calls by which a run sees or changes what the others do, and about how often it makes each. */
+const calls: Readonly<Record<string, number>> = {
+  openat: 60,
+  newfstatat: 40,
+  fcntl: 10,
+  flock: 4,
+  fsync: 24,
+  write: 20,
+  renameat2: 6,
+  unlink: 6,
+  mkdir: 4,
+};
+
+/** The command that stops itself right after its n-th call of that name. */
+function stopping(command: readonly string[], random: () => number): readonly string[] {
+  const names = Object.keys(calls);
+  const name = names[Math.floor(random() * names.length)] ?? "openat";
+  const nth = 1 + Math.floor(random() * (calls[name] ?? 1));
+  const inject = `inject=${name}:signal=STOP:when=${nth}`;
+  return [strace, "-f", "-qq", "-o", "/dev/null", "-e", `trace=${name}`, "-e", inject, ...command];
+}
+
+/** One process of the executable: stopped a few times for a while wherever it is by then, or at a certain call. */
 async function play(
   node: Node,
   handler: string,
@@ -65,6 +88,7 @@ async function play(
   delay: number,
   random: () => number,
 ): Promise<Ended> {
+  const atCall = existsSync(strace) && random() < 1 / 3;
   const pauses = Array.from({ length: Math.floor(random() * 4) }, () => ({
     after: random() * 40,
     ms: random() * 30,
@@ -73,25 +97,39 @@ async function play(
   const started = performance.now();
   const what = command === "install" ? handler : "--all";
   const order = ["--epoch", String(epoch), "--instance", `pod-${epoch}`];
-  const child = spawn(
-    compiled(),
-    [command, what, ...order, "--json", "--restart", "none", "--log-level", "silent", ...node.options],
-    { stdio: ["ignore", "pipe", "ignore"] },
-  );
+  const own = [command, what, ...order, "--json", "--restart", "none", "--log-level", "silent"];
+  const plain = [compiled(), ...own, ...node.options];
+  const [program = "", ...args] = atCall ? stopping(plain, random) : plain;
+  // A group of its own, so that one that strace has started is reached as well.
+  const child = spawn(program, args, { stdio: ["ignore", "pipe", "ignore"], detached: true });
   let out = "";
   child.stdout.on("data", (chunk: Buffer) => {
     out += chunk.toString();
   });
+  let isOver = false;
   const closed = new Promise<number | null>((resolve) => {
-    child.on("close", resolve);
+    child.on("close", (code) => {
+      isOver = true;
+      resolve(code);
+    });
   });
+  const signal = (name: NodeJS.Signals) => {
+    if (isOver || child.pid === undefined) return;
+    try {
+      process.kill(-child.pid, name);
+    } catch {
+      // It has ended, and its output is still to be read.
+    }
+  };
   const paused = (async () => {
     for (const { after, ms } of pauses) {
       await sleep(after);
-      child.kill("SIGSTOP");
+      if (!atCall) signal("SIGSTOP");
       await sleep(ms);
-      child.kill("SIGCONT");
+      signal("SIGCONT");
     }
+    // It may come to that call at any time.
+    for (; atCall && !isOver; await sleep(random() * 40)) signal("SIGCONT");
   })();
   const code = await closed;
   const ended = performance.now();
