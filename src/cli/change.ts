@@ -12,7 +12,7 @@ import type { Activation } from "../transaction/activation.ts";
 import type { Intent } from "../transaction/desire.ts";
 import { handlersInUse } from "../transaction/effect.ts";
 import type { Environment } from "../transaction/environment.ts";
-import { type Incarnation, instanceRule, isInstance, parseEpoch } from "../transaction/epoch.ts";
+import { type Incarnation, instanceRule, isInstance, parseEpoch, refuseAhead } from "../transaction/epoch.ts";
 import type { Outcome } from "../transaction/outcome.ts";
 import type { Request } from "../transaction/plan.ts";
 import { preview, run } from "../transaction/run.ts";
@@ -35,7 +35,7 @@ export async function change(io: Io, log: Log, parsed: Parsed, command: ChangeCo
     const file = await handlerFile(parsed, io.signal);
     owner = ownerOf(parsed, file);
     node = await openNode(parsed.options);
-    const request = requestOf(parsed, command, node, owner, file);
+    const request = requestOf(parsed, command, node, owner, file, io.now());
     outcome = parsed.options.dryRun
       ? await preview(
           environment(io, log, parsed, node, () => undefined),
@@ -181,6 +181,7 @@ export function requestOf(
   node: Node,
   owner: string,
   file: ReadFile | undefined,
+  now: Date,
 ): Request {
   const { options, args } = parsed;
   const facts: ResolveFacts = {
@@ -197,12 +198,12 @@ export function requestOf(
       : (file?.content.allow_missing ?? false),
     retries: options.retries,
     updatePresets: options.updatePresets,
-    incarnation: incarnationOf(parsed),
+    incarnation: incarnationOf(parsed, now),
   };
 }
 
 /** Which incarnation of the owner asks, where it is said. Throws `usage` */
-function incarnationOf({ options }: Parsed): Incarnation | undefined {
+function incarnationOf({ options }: Parsed, now: Date): Incarnation | undefined {
   const { epoch: text, instance = "", given } = options;
   const called = (name: string) => given.get(name) ?? `--${name}`;
   if (text === undefined) {
@@ -224,6 +225,7 @@ function incarnationOf({ options }: Parsed): Incarnation | undefined {
       `Cannot use ${called("instance")}, which ${instanceRule}: ${shown(instance)}`,
     );
   }
+  refuseAhead(epoch, now, called("epoch"));
   return { epoch, instance };
 }
 

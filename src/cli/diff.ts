@@ -36,7 +36,9 @@ export async function diff(io: Io, log: Log, parsed: Parsed): Promise<number> {
     return { intent, owner, allowMissing: true, retries: 0, updatePresets: false, outOfOrder: true };
   };
   const request =
-    command === undefined ? recorded() : requestOf(inner, changeCommand(command), node, owner, file);
+    command === undefined
+      ? recorded()
+      : requestOf(inner, changeCommand(command), node, owner, file, io.now());
   const previewed = await preview(
     environment(io, log, inner, node, () => undefined),
     request,

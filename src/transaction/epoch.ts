@@ -119,13 +119,17 @@ export function compareEpochs(one: string, other: string): number | undefined {
   return a < b ? -1 : a > b ? 1 : 0;
 }
 
-/** Throws `usage` for a time that is not to be: all that comes later would be older than that. */
-export function refuseAhead({ epoch }: Incarnation, now: Date): void {
+/**
+ * Throws `usage` for a time that is not to be: all that comes later would be older than that.
+ *
+ * @param called how errors call it
+ */
+export function refuseAhead(epoch: string, now: Date, called: string): void {
   if (epoch === "now" || !isTime(epoch)) return;
   if (countOf(epoch) <= BigInt(now.getTime() + aheadMs) * nanosPerMs) return;
   throw new ShimctlError(
     "usage",
-    `Cannot use --epoch, which is more than an hour ahead of the node's clock: ${epoch}`,
+    `Cannot use ${called}, which is more than an hour ahead of the node's clock: ${epoch}`,
     { hint: `see whose clock is wrong; on this node it is ${now.toISOString()}`, retryable: true },
   );
 }

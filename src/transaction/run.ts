@@ -17,7 +17,7 @@ import {
   takeEffect,
 } from "./effect.ts";
 import type { Environment } from "./environment.ts";
-import { isRecorded, type Latest, latestOf, refuseAhead, takeTurn } from "./epoch.ts";
+import { isRecorded, type Latest, latestOf, takeTurn } from "./epoch.ts";
 import { isStill, readEngine } from "./gather.ts";
 import { unfinished } from "./journal.ts";
 import { type Change, type Outcome, type Proof, withState } from "./outcome.ts";
@@ -39,7 +39,6 @@ export async function preview(
   newer: "refuse" | "read" = "refuse",
 ): Promise<Outcome> {
   await loadLibc();
-  if (request.incarnation !== undefined) refuseAhead(request.incarnation, env.now());
   const state = openState((path) => env.host.real(path), env.now);
   if (newer === "refuse") state.refuseNewer();
   const open = unfinished(state.lastOperation());
@@ -59,7 +58,6 @@ export async function preview(
 
 /** Carries out one transaction. The caller holds the node's lock. */
 export async function run(env: Environment, request: Request): Promise<Outcome> {
-  if (request.incarnation !== undefined) refuseAhead(request.incarnation, env.now());
   const state = openState((path) => env.host.real(path), env.now);
   state.refuseNewer();
   const { notes } = await recoverOpen(env, state);

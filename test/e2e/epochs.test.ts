@@ -296,7 +296,12 @@ describe("an epoch that cannot be used", () => {
       const { code, err } = await node.run([...args, ...more]);
       expect([code, err]).toEqual([2, expect.stringContaining(message)]);
     }
-    expect([node.tree(), stateFiles(node)]).toEqual([before, []]);
+    // Not even the lock was waited for.
+    expect([node.tree(), stateFiles(node), existsSync(`${node.root}/run/shimctl`)]).toEqual([
+      before,
+      [],
+      false,
+    ]);
   });
 
   test("is told by the variable that gave it", async () => {

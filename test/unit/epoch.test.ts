@@ -109,7 +109,7 @@ describe("an epoch", () => {
   });
 
   test("may be an hour ahead of the node's clock, and no more", () => {
-    const ahead = (epoch: string) => refuseAhead({ epoch, instance: "" }, now);
+    const ahead = (epoch: string) => refuseAhead(epoch, now, "--epoch");
     expect(() => ahead("2026-09-01T13:00:00Z")).not.toThrow();
     expect(() => ahead("999999999999999999")).not.toThrow();
     expect(() => ahead("now")).not.toThrow();
