@@ -2,6 +2,7 @@ import "../jitless.ts";
 import * as z from "zod/mini";
 import { Basis } from "../handler/asked.ts";
 import { Handler } from "../handler/model.ts";
+import { AdoptedFrom } from "./record.ts";
 
 /** The format that is written. 1 had no epochs; its lines are read as they are. */
 export const journalFormat = 2;
@@ -27,6 +28,8 @@ export const JournalLine = z.lazy(() =>
       previous: z.array(Handler),
       desired: z.array(Handler),
       bases: z.optional(z.record(z.string(), Basis)),
+      /** By handler: what others define and ours take the place of. There only where anything may be taken over. */
+      adopted: z.optional(z.record(z.string(), z.array(AdoptedFrom))),
       /** Folders that will be made. */
       folders: z.array(z.string()),
     }),

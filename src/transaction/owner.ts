@@ -2,13 +2,23 @@ import { ShimctlError } from "../error.ts";
 import type { Handler } from "../handler/model.ts";
 import { removeEmptyFolder } from "../host/state.ts";
 import type { Environment } from "./environment.ts";
-import { type Held, type NodeRecord, type Pending, rootOf, withOwner, withRoot } from "./record.ts";
+import {
+  type AdoptedHandlers,
+  type Held,
+  type NodeRecord,
+  type Pending,
+  rootOf,
+  withOwner,
+  withRoot,
+} from "./record.ts";
 import type { Bases } from "./settle.ts";
 import type { NodeState } from "./state.ts";
 
 /** What an operation leaves besides its owner's handlers. */
 export interface Left {
   readonly bases?: Bases;
+  /** Taken over from others just now. */
+  readonly adopted?: AdoptedHandlers;
   /** No start of the engine was seen to serve it; `undefined`: one was, or nothing has to be served. */
   readonly pending?: Pending | "as it was" | undefined;
   readonly held?: Held | undefined;
@@ -20,11 +30,11 @@ export function recordOwner(
   state: NodeState,
   owner: string,
   handlers: readonly Handler[],
-  { bases = {}, pending, held }: Left = {},
+  { bases = {}, adopted, pending, held }: Left = {},
 ): NodeRecord {
   const { record: known } = state.readRecord();
   const { rootFile } = env.site;
-  const owned = withOwner(known, rootFile, owner, handlers, env.now().toISOString(), bases);
+  const owned = withOwner(known, rootFile, owner, handlers, env.now().toISOString(), bases, adopted);
   const { held: others = {}, ...root } = rootOf(owned, rootFile);
   const { [owner]: _, ...stillHeld } = others;
   const record = withRoot(owned, rootFile, {

@@ -1,17 +1,18 @@
 import { dirname } from "node:path/posix";
-import type { EngineView, Expectation, FileEdit, Problem, Snapshot } from "../engine/backend.ts";
+import type { Adopting, EngineView, Expectation, FileEdit, Problem, Snapshot } from "../engine/backend.ts";
 import { ShimctlError } from "../error.ts";
 import type { Handler, Need } from "../handler/model.ts";
 import { preflight } from "../host/preflight.ts";
 import { type Room, refuseFull } from "../host/room.ts";
 import type { Host } from "../host/root.ts";
 import { refuseShared } from "../host/trust.ts";
+import { sha256 } from "../sha256.ts";
 import { desired, type Intent } from "./desire.ts";
 import type { Effect } from "./effect.ts";
 import type { Environment } from "./environment.ts";
 import { withEdits } from "./gather.ts";
 import type { Proof } from "./outcome.ts";
-import { basesIn, handlersIn } from "./record.ts";
+import { type AdoptedFrom, type AdoptedHandlers, adoptedBy, basesIn, handlersIn } from "./record.ts";
 import { type Bases, basesAfter, settle } from "./settle.ts";
 import { type NodeState, stateFolder } from "./state.ts";
 
@@ -24,6 +25,8 @@ export interface Request {
   readonly retries: number;
   /** Take presets as they are now, whatever their handlers were installed with. */
   readonly updatePresets: boolean;
+  /** Take over what others define: where it means the same, or whatever it says. */
+  readonly adopt?: Adopting["mode"];
 }
 
 export interface Planned {
@@ -69,6 +72,7 @@ const ownBytes = 16 << 10;
 export interface Recorded {
   readonly handlers: readonly Handler[];
   readonly bases: Bases;
+  readonly adopted: AdoptedHandlers;
 }
 
 export function recordedOf(env: Environment, state: NodeState, request: Request): Recorded {
@@ -77,7 +81,30 @@ export function recordedOf(env: Environment, state: NodeState, request: Request)
   return {
     handlers: handlersIn(record, rootFile, request.owner),
     bases: basesIn(record, rootFile, request.owner),
+    adopted: adoptedBy(record, rootFile, request.owner),
   };
+}
+
+/** What an edit takes over, as the record keeps it. */
+export function adoptedIn(edits: readonly FileEdit[]): Record<string, AdoptedFrom[]> {
+  const found: Record<string, AdoptedFrom[]> = {};
+  for (const { before, adopts = [] } of edits) {
+    const store = before === null ? "" : sha256(before);
+    for (const { handler, path, owner } of adopts)
+      found[handler] = [
+        ...(found[handler] ?? []),
+        { path, ...(owner === undefined ? {} : { owner }), store },
+      ];
+  }
+  return found;
+}
+
+/** What may be taken out of others' files; `undefined` for the usual run, which takes nothing. */
+export function adoptingOf(request: Request, { adopted }: Recorded): Adopting | undefined {
+  const again = Object.entries(adopted);
+  if (request.adopt === undefined && again.length === 0) return undefined;
+  const paths = (places: readonly AdoptedFrom[]) => places.map(({ path }) => path);
+  return { mode: request.adopt, before: new Map(again.map(([name, places]) => [name, paths(places)])) };
 }
 
 export function prepare(
@@ -94,8 +121,8 @@ export function prepare(
     request.updatePresets ? {} : recorded.bases,
     (handler) => missingFrom(host, view.needs([handler])).length === 0,
   );
-  const handlers = desired(intent, request.owner, view, recorded.handlers, inUse);
-  const edits = view.plan(request.owner, handlers);
+  const handlers = desired(intent, request.owner, view, recorded, inUse);
+  const edits = view.plan(request.owner, handlers, adoptingOf(request, recorded));
   refuseDangling(host, site.rootFile, edits);
   const missing =
     intent.command === "uninstall"

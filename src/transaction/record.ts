@@ -16,6 +16,8 @@ const Owners = z.lazy(() =>
       handlers: z.record(z.string(), Handler),
       /** For those that are made from a preset: what it was then. */
       bases: z.optional(z.record(z.string(), Basis)),
+      /** For those that were taken over from others: where they stood. */
+      adopted: z.optional(z.record(z.string(), z.array(AdoptedFrom))),
       updated: z.string(),
     }),
   ),
@@ -40,6 +42,22 @@ export type Held = z.infer<typeof Held>;
 const Restart = z.lazy(() => z.looseObject({ time: z.string(), owner: z.string(), why: z.string() }));
 
 export type Restart = z.infer<typeof Restart>;
+
+/** A definition that stood in somebody else's file or block until an owner took it over. */
+export const AdoptedFrom = z.lazy(() =>
+  z.looseObject({
+    path: z.string(),
+    /** The owner whose it was; absent for the administrator's and other tools'. */
+    owner: z.optional(z.string()),
+    /** SHA-256 of the file's bytes before, which the store keeps. */
+    store: z.string(),
+  }),
+);
+
+export type AdoptedFrom = z.infer<typeof AdoptedFrom>;
+
+/** By handler. */
+export type AdoptedHandlers = Readonly<Record<string, readonly AdoptedFrom[]>>;
 
 /** What was written and no start of the engine was seen to serve yet, and since when. */
 const Pending = z.lazy(() => z.looseObject({ since: z.string() }));
@@ -191,6 +209,12 @@ export function basesIn(record: NodeRecord, rootFile: string, owner: string): Ba
   return Object.hasOwn(owners, owner) ? (owners[owner]?.bases ?? {}) : {};
 }
 
+/** Where those of one owner's handlers stood that were taken over from others. */
+export function adoptedBy(record: NodeRecord, rootFile: string, owner: string): AdoptedHandlers {
+  const owners = ownersOf(record, rootFile);
+  return Object.hasOwn(owners, owner) ? (owners[owner]?.adopted ?? {}) : {};
+}
+
 /** The record after an owner's handlers in one configuration became exactly `handlers`. */
 export function withOwner(
   record: NodeRecord,
@@ -199,15 +223,38 @@ export function withOwner(
   handlers: readonly Handler[],
   time: string,
   bases: Bases = {},
+  /** What was taken over from others just now. */
+  adopted: AdoptedHandlers = {},
 ): NodeRecord {
-  const { [owner]: before, ...others } = ownersOf(record, rootFile);
-  const { bases: _, ...kept } = before ?? {};
+  const { [owner]: before, ...rest } = ownersOf(record, rootFile);
+  const others = Object.keys(adopted).length === 0 ? rest : withoutAdopted(rest, adopted);
+  const from = Object.fromEntries(
+    Object.entries({ ...before?.adopted, ...adopted }).flatMap(([name, places]) =>
+      handlers.some((handler) => handler.name === name) ? [[name, [...places]]] : [],
+    ),
+  );
+  const { bases: _, adopted: __, ...kept } = before ?? {};
   const entry = {
     ...kept,
     handlers: Object.fromEntries(handlers.map((handler) => [handler.name, handler])),
     ...(Object.keys(bases).length === 0 ? {} : { bases: { ...bases } }),
+    ...(Object.keys(from).length === 0 ? {} : { adopted: from }),
     updated: time,
   };
   const owners = handlers.length === 0 ? others : { ...others, [owner]: entry };
   return withRoot(record, rootFile, { ...rootOf(record, rootFile), owners });
+}
+
+/** The other owners without the handlers that were taken over from them. */
+function withoutAdopted(owners: Owners, adopted: AdoptedHandlers): Owners {
+  return Object.fromEntries(
+    Object.entries(owners).flatMap(([owner, entry]) => {
+      const lost = Object.keys(adopted).filter((name) => adopted[name]?.some((from) => from.owner === owner));
+      if (lost.length === 0) return [[owner, entry]];
+      const handlers = Object.fromEntries(
+        Object.entries(entry.handlers).filter(([name]) => !lost.includes(name)),
+      );
+      return Object.keys(handlers).length === 0 ? [] : [[owner, { ...entry, handlers }]];
+    }),
+  );
 }

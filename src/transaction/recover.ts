@@ -68,6 +68,7 @@ export async function recover(env: Environment, state: NodeState): Promise<Recov
       outcome = "finished";
       recordOwner(work.env, state, begin.owner, begin.desired, {
         bases: begin.bases ?? {},
+        ...(begin.adopted === undefined ? {} : { adopted: begin.adopted }),
         pending: work.pending ?? (operation.restart === undefined ? { since: begin.time } : undefined),
       });
     } else {
@@ -438,10 +439,14 @@ function commit(work: Work, edit: FileEdit): Promise<{ stale: boolean }> {
  */
 async function undo(work: Work): Promise<void> {
   const { env, state, operation } = work;
-  const { owner, previous, folders } = operation.begin;
+  const { owner, previous, folders, adopted } = operation.begin;
   for (let attempt = 0; ; attempt++) {
     const { view } = readEngine(env.host, env.backend, env.site);
-    const edits = view.plan(owner, previous);
+    const planned = view.plan(owner, previous);
+    const edits =
+      adopted === undefined
+        ? planned
+        : (await import("./give_back.ts")).givingBack(env, state, operation, planned);
     if (edits.length === 0) break;
     if (attempt === attempts) {
       throw new ShimctlError("conflict", "Cannot undo a change, as another program keeps writing this file", {

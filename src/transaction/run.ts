@@ -19,9 +19,17 @@ import {
 import type { Environment } from "./environment.ts";
 import { isStill, readEngine } from "./gather.ts";
 import { unfinished } from "./journal.ts";
-import { type Change, type Outcome, type Proof, withState } from "./outcome.ts";
+import { type Adoption, type Change, type Outcome, type Proof, withState } from "./outcome.ts";
 import { recordOwner } from "./owner.ts";
-import { type Planned, prepare, type Request, recordedOf, refuseUnwritable } from "./plan.ts";
+import {
+  adoptedIn,
+  adoptingOf,
+  type Planned,
+  prepare,
+  type Request,
+  recordedOf,
+  refuseUnwritable,
+} from "./plan.ts";
 import { rebuildRecord } from "./rebuild.ts";
 import { type Pending, rootOf } from "./record.ts";
 import type { Recovery } from "./recover.ts";
@@ -50,6 +58,7 @@ export async function preview(
   const words = needed ? "the engine would be restarted" : "nothing to restart for";
   return outcome(planned, planned.edits.map(asChange), planned.notes, {
     restart: { done: false, needed, words },
+    adopted: adoptions(planned.edits),
   });
 }
 
@@ -79,6 +88,8 @@ async function recoverOpen(env: Environment, state: NodeState): Promise<Recovery
 /** How far a change has come: what its failure means depends on it. */
 interface Progress {
   readonly changes: Change[];
+  /** The edits that took over what others had defined. */
+  readonly adopting: FileEdit[];
   first: Planned | undefined;
   /** The last one that was carried out. */
   last: Planned | undefined;
@@ -96,6 +107,7 @@ async function change(
 ): Promise<Outcome> {
   const progress: Progress = {
     changes: [],
+    adopting: [],
     first: undefined,
     last: undefined,
     ground: undefined,
@@ -141,6 +153,7 @@ async function changeUntilStill(
         [...notes, ...first.notes, ...also],
         {
           restart: effected.restart,
+          adopted: adoptions(progress.adopting),
           pendingRemoval: [...progress.inUse],
           pendingForeign: effected.restart.done ? [] : foreign,
         },
@@ -173,6 +186,7 @@ async function changeUntilStill(
       const made = await commit(env, state, operation, request, edit);
       if (made === undefined) break;
       changes.push(asChange(made));
+      if (made.adopts !== undefined) progress.adopting.push(made);
     }
   }
 }
@@ -327,6 +341,7 @@ function begin(
     previous: [...planned.previous],
     desired: [...planned.handlers],
     bases: planned.bases,
+    ...(adoptingOf(request, planned.recorded) === undefined ? {} : { adopted: adoptedIn(planned.edits) }),
     folders: [...folders],
   });
 }
@@ -349,7 +364,8 @@ async function commit(
   if (edit.before !== null) state.store(edit.before);
   const result = await commitFile(env.host, edit, {
     retries: request.retries,
-    again: quickTries,
+    // What is taken over is judged first, and stored: undoing needs the very bytes.
+    again: edit.adopts === undefined ? quickTries : 0,
     journal: (intent) => {
       state.append(operation, { step: "intent", ...intent });
     },
@@ -382,7 +398,8 @@ function finish(
   env.step("record");
   state.append(operation, { step: "complete" });
   progress.complete = true;
-  recordOwner(env, state, request.owner, planned.handlers, { bases: planned.bases, pending });
+  const adopted = adoptedIn(progress.adopting);
+  recordOwner(env, state, request.owner, planned.handlers, { bases: planned.bases, adopted, pending });
   state.append(operation, { step: "end", result: "changed" });
 }
 
@@ -431,6 +448,13 @@ function asChange(edit: FileEdit): Change {
   };
 }
 
+function adoptions(edits: readonly FileEdit[]): Adoption[] {
+  return edits.flatMap(({ before, adopts = [] }) => {
+    const store = before === null ? "" : sha256(before);
+    return adopts.map((each) => ({ ...each, store }));
+  });
+}
+
 /** One line for each file, however often it had to be written. */
 function squash(changes: readonly Change[]): Change[] {
   const paths = [...new Set(changes.map((change) => change.path))];
@@ -454,7 +478,7 @@ function outcome(
   planned: Planned,
   changes: readonly Change[],
   notes: readonly string[],
-  more: Pick<Outcome, "restart"> & Partial<Pick<Outcome, "pendingRemoval" | "pendingForeign">>,
+  more: Pick<Outcome, "restart"> & Partial<Pick<Outcome, "adopted" | "pendingRemoval" | "pendingForeign">>,
 ): Outcome {
   const { handlers, previous, warnings, proof, expectation } = planned;
   return {
@@ -466,6 +490,7 @@ function outcome(
     notes,
     proof,
     expectation,
+    adopted: [],
     pendingRemoval: [],
     pendingForeign: [],
     ...more,
