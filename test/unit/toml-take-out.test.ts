@@ -36,10 +36,7 @@ describe("takeOut", () => {
       "[plugins.cri.runtimes.kata.options]\nx = 1\n\n[a]\nb = 1\n\n[plugins.cri.runtimes.kata]\ny = 2\n",
       "[a]\nb = 1\n",
     ],
-    "keeps CRLF and a last line without end": [
-      "a = 1\r\n\r\n[plugins.cri.runtimes.kata]\r\nx = 1",
-      "a = 1",
-    ],
+    "keeps CRLF and a last line without end": ["a = 1\r\n\r\n[plugins.cri.runtimes.kata]\r\nx = 1", "a = 1"],
     "changes nothing where nothing is": ["a = 1\n", "a = 1\n"],
   };
   for (const [name, [before, after]] of Object.entries(cases)) {
