@@ -75,14 +75,7 @@ for (const engine of ready) {
       "nvidia-ctk's own output is adopted, and the engine sees no difference",
       async () => {
         using node = new Node(engine.version, rootOf(engine));
-        configure(
-          node,
-          "containerd",
-          `${node.root}${root}`,
-          `${node.root}/etc/containerd/conf.d/99-nvidia.toml`,
-        );
-        for (const path of [root, "/etc/containerd/conf.d/99-nvidia.toml"])
-          node.place(path, node.text(path).replaceAll(node.root, ""));
+        byNvidia(node);
         const status = (await node.run(["status", "--json"])).json();
         expect(status["leftBy"]).toMatchObject([
           {
@@ -93,6 +86,23 @@ for (const engine of ready) {
           },
         ]);
         await adoptAndRemove(engine, node, ["nvidia"], "--adopt");
+      },
+    );
+
+    test.skipIf(peer === undefined)(
+      "nvidia-ctk's next run after that is drift, and the next install mends it",
+      async () => {
+        using node = new Node(engine.version, rootOf(engine));
+        byNvidia(node);
+        expect((await node.run(["install", "nvidia", "--adopt"])).code).toBe(0);
+        byNvidia(node);
+        const { result, drift } = (await node.run(["status", "--json"])).json();
+        expect([result, JSON.stringify(drift)]).toEqual(["drifted", expect.stringContaining("nvidia")]);
+        const ran = await node.run(["install", "nvidia", "--json", "--prove-with", engine.containerd]);
+        expect([ran.code, ran.json()["error"]]).toEqual([0, null]);
+        expect((await node.run(["status", "--json"])).json()["result"]).toBe("in sync");
+        expect(ran.json()["handlers"]).toMatchObject([{ name: "nvidia" }]);
+        meaning(engine, node);
       },
     );
 
@@ -181,6 +191,13 @@ for (const engine of crios) {
       await adoptIn(node, "nvidia", "--adopt");
     });
   });
+}
+
+/** Lets the real nvidia-ctk edit a node of containerd, as if it ran on it. */
+function byNvidia(node: Node): void {
+  const dropIn = "/etc/containerd/conf.d/99-nvidia.toml";
+  configure(node, "containerd", node.root + root, node.root + dropIn);
+  for (const path of [root, dropIn]) node.place(path, node.text(path).replaceAll(node.root, ""));
 }
 
 /** Lets the real nvidia-ctk edit a node's files. */
