@@ -69,9 +69,13 @@ export function leftBy(state: EngineState, exists: (path: string) => boolean): L
       (["kata-deploy", "nvidia-ctk"] as const).flatMap((tool): LeftBy[] => {
         const own = inFile(path).filter((definition) => toolOf(definition) === tool);
         if (own.length === 0) return [];
+        const isKata = tool === "kata-deploy" && engine === "containerd";
         const backup = `${path}.bak`;
-        const hasBackup = tool === "kata-deploy" && engine === "containerd" && exists(backup);
-        const entry = { tool, mode: "edited file", path, handlers: namesOf(own) };
+        const hasBackup = isKata && exists(backup);
+        // Its uninstall removes a file with this mark beside it, whatever else is in it by then.
+        const made = isKata && !hasBackup && exists(`${path}.kata-deploy-created`);
+        const mode = made ? "file that it made" : "edited file";
+        const entry = { tool, mode, path, handlers: namesOf(own) };
         return [hasBackup ? { ...entry, backup } : entry];
       }),
     );

@@ -52,6 +52,11 @@ describe("what kata-deploy leaves", () => {
     ]);
   });
 
+  test("in a file that it made itself, and would remove", () => {
+    const files = { [root]: `version = 2\n${kataHandler(2, "qemu")}`, [`${root}.kata-deploy-created`]: "" };
+    expect(left("1.7.24", files)).toMatchObject([{ mode: "file that it made", path: root }]);
+  });
+
   test("in drop-ins of k3s and k0s", () => {
     for (const path of [
       "/etc/containerd/config-v3.toml.d/kata-deploy.toml",
