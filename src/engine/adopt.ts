@@ -34,6 +34,7 @@ export function adopt(
   places: readonly Place[],
   adopting: Adopting | undefined,
 ): Adopted[] {
+  if (adopting?.mode === "leave") return [];
   return places.map(({ path, line, owner, meaning }) => {
     const again = adopting?.before.get(name)?.includes(path) === true && owner === undefined;
     if (adopting?.mode === undefined && !again) {

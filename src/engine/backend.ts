@@ -94,8 +94,8 @@ export interface EngineState {
 
 /** Which definitions of others a plan may take out, so that ours stand instead. */
 export interface Adopting {
-  /** `undefined`: none but those that were taken out before. */
-  readonly mode: "identical" | "replace" | undefined;
+  /** `undefined`: none but those that were taken out before; `leave`: none, and what stands beside ours may. */
+  readonly mode: "identical" | "replace" | "leave" | undefined;
   /** By handler, the files that it was taken out of before: what stands there again goes again. */
   readonly before: ReadonlyMap<string, readonly string[]>;
 }

@@ -26,8 +26,6 @@ interface Taken {
  * The edits that undo an operation, with what it took out of others' files put back, and that first: a handler
  * that the engine serves must not be missing meanwhile. A file that is as we left it becomes what it was, byte
  * for byte; one that others changed since gets the lines back. One that they removed stays away.
- *
- * What was taken out before, came back and was taken out again stays out: ours stood beside it.
  */
 export function givingBack(
   env: Environment,
@@ -44,9 +42,7 @@ export function givingBack(
 }
 
 function takenBy(env: Environment, state: NodeState, { begin, intents }: Unfinished): Taken[] {
-  const had = new Set(begin.previous.map(({ name }) => name));
-  const names = begin.desired.map(({ name }) => name).filter((name) => !had.has(name));
-  const tables = names.flatMap((name) => env.backend.tablesOf(name));
+  const tables = begin.desired.flatMap(({ name }) => env.backend.tablesOf(name));
   return [...new Set(intents.map(({ path }) => path))].flatMap((path): Taken[] => {
     const own = intents.filter((intent) => intent.path === path);
     for (let at = own.length - 1; at >= 0; at--) {

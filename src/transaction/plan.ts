@@ -26,7 +26,7 @@ export interface Request {
   /** Take presets as they are now, whatever their handlers were installed with. */
   readonly updatePresets: boolean;
   /** Take over what others define: where it means the same, or whatever it says. */
-  readonly adopt?: Adopting["mode"];
+  readonly adopt?: "identical" | "replace" | undefined;
 }
 
 export interface Planned {

@@ -442,11 +442,16 @@ async function undo(work: Work): Promise<void> {
   const { owner, previous, folders, adopted } = operation.begin;
   for (let attempt = 0; ; attempt++) {
     const { view } = readEngine(env.host, env.backend, env.site);
-    const planned = view.plan(owner, previous);
+    // What is put back may stand beside what the owner had: so it was before.
     const edits =
       adopted === undefined
-        ? planned
-        : (await import("./give_back.ts")).givingBack(env, state, operation, planned);
+        ? view.plan(owner, previous)
+        : (await import("./give_back.ts")).givingBack(
+            env,
+            state,
+            operation,
+            view.plan(owner, previous, { mode: "leave", before: new Map() }),
+          );
     if (edits.length === 0) break;
     if (attempt === attempts) {
       throw new ShimctlError("conflict", "Cannot undo a change, as another program keeps writing this file", {

@@ -56,6 +56,19 @@ describe("an adoption with which the engine does not work", () => {
     }
   }
 
+  test("leaves what a tool had written again beside ours as it was", async () => {
+    using node = new Node("2.1.9", config);
+    await run(environmentOf(node), adopting("identical"));
+    node.place(rootFile, `${node.text()}\n${theirs.replace("configuration-qemu", "configuration-other")}`);
+    const before = node.text();
+    const engine = new FakeEngine(() => environmentOf(node));
+    engine.fault = () => (node.text().includes("configuration-other") ? "none" : "no CRI");
+    const env = { ...environmentOf(node), activation: engine.activation() };
+    expect((await failure(run(env, installing("kata-qemu", "crun")))).code).toBe("engine-failed");
+    expect(node.text()).toBe(before);
+    expect(node.text("/etc/containerd/conf.d/50-shimctl-default.toml")).not.toContain("crun");
+  });
+
   test("gives back their lines beside what somebody wrote while the engine was watched", async () => {
     using node = new Node("2.1.9", config.replace(/configuration-qemu/, "configuration-other"));
     const before = node.text();
