@@ -1,14 +1,23 @@
 import { describe, expect, test } from "bun:test";
 import { spawnSync } from "node:child_process";
-import { existsSync, readFileSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { nvidiaCtk } from "../../bench/nvidia.ts";
 import { bringCrio } from "../../build/crio.ts";
 import { type Engine, engines } from "../../build/engines.ts";
+import { allPresets } from "../../src/handler/presets/registry.ts";
 import { crioCase } from "../support/engine_case.ts";
 import { kataHandler, kataHandlerCrio } from "../support/leftovers.ts";
 import { Node } from "../support/node.ts";
 import { crioConfig, normalise as normaliseCrio } from "./crio-harness.ts";
-import { corpus, corpusFile, dump, handlersOf, jailProblem, normalise } from "./harness.ts";
+import {
+  corpus,
+  corpusFile,
+  dump,
+  handlersOf,
+  jailProblem,
+  normalise,
+  placeMissingImports,
+} from "./harness.ts";
 
 const noJail = jailProblem();
 const ready = noJail === undefined ? await engines() : [];
@@ -144,6 +153,53 @@ for (const engine of ready) {
     );
   });
 }
+
+describe.skipIf(noJail !== undefined || !existsSync(corpus))(
+  "the handlers in the files of the corpus",
+  () => {
+    for (const engine of ready) {
+      test(`are taken over on containerd ${engine.version}, or the file is left as it was`, async () => {
+        let adopted = 0;
+        for (const file of readdirSync(corpus).filter((name) => name.endsWith(".toml"))) {
+          const bytes = corpusFile(file);
+          using node = new Node(engine.version, bytes);
+          placeMissingImports(node.root, bytes);
+          const status = await node.run(["status", "--json"]);
+          const handlers = (status.json()["handlers"] ?? []) as { name: string; path?: string }[];
+          const known = new Set(allPresets().map(({ name }) => name));
+          const theirs = handlers.flatMap(({ name, path }) =>
+            path !== undefined && known.has(name) ? [name] : [],
+          );
+          if (theirs.length === 0) continue;
+          const before = dump(engine, node.root);
+          const tree = node.tree();
+          const flags = ["--adopt=replace", "--allow-missing", "--json", "--prove-with", engine.containerd];
+          const ran = await node.run(["install", ...theirs, ...flags]);
+          const said = `${file}: ${JSON.stringify(ran.json()["error"])}`;
+          if (ran.code !== 0) {
+            expect([said, ran.code]).toEqual([expect.stringContaining("inline table"), 3]);
+            expect(node.tree()).toEqual(tree);
+            continue;
+          }
+          adopted++;
+          const after = dump(engine, node.root);
+          expect([file, before.rc, after.rc]).toEqual([file, 0, 0]);
+          // On 1.x the built-in handler comes back that the file had lost.
+          const names = (output: string) =>
+            Object.keys(handlersOf(output, engine.version))
+              .filter((name) => name !== "runc")
+              .sort();
+          expect([file, names(after.stdout)]).toEqual([file, names(before.stdout)]);
+          expect([file, (await node.run(["uninstall", "--all"])).code]).toEqual([file, 0]);
+          const left = dump(engine, node.root);
+          expect([file, left.rc]).toEqual([file, 0]);
+          expect(names(left.stdout).filter((name) => theirs.includes(name))).toEqual([]);
+        }
+        expect(adopted).toBeGreaterThan(2);
+      }, 120_000);
+    }
+  },
+);
 
 for (const engine of crios) {
   describe.skipIf(noJail !== undefined)(`CRI-O ${engine.version}`, () => {

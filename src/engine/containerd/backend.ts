@@ -109,10 +109,15 @@ function stateOf(node: Understood): EngineState {
     defaultHandler: defaultHandler(node.effective, node.id),
     defaultKey: "default_runtime_name",
     holdings,
-    foreign: foreignIn(node),
-    imports: node.loaded.flatMap((file) =>
-      file.imports.map(({ pattern }) => ({ path: pattern, from: file.path })),
-    ),
+    // Only a report asks for these.
+    get foreign() {
+      return foreignIn(node);
+    },
+    get imports() {
+      return node.loaded.flatMap((file) =>
+        file.imports.map(({ pattern }) => ({ path: pattern, from: file.path })),
+      );
+    },
   };
 }
 

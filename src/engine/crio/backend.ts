@@ -117,24 +117,31 @@ function stateOf(node: Understood): EngineState {
         }),
       ),
     ),
-    foreign: node.loaded.flatMap((file) =>
-      Object.entries(runtimesIn(file.bareTable) ?? {}).flatMap(([name, table]): ForeignDefinition[] => {
-        if (!isTable(table)) return [];
-        const line = lineIn(file, name);
-        const path = table["runtime_path"];
-        return [
-          {
-            name,
-            path: file.path,
-            ...(line === undefined ? {} : { line }),
-            runtimeType: typeOf(table),
-            programs: typeof path === "string" && path !== "" ? [path] : [],
-          },
-        ];
-      }),
-    ),
+    // Only a report asks for it.
+    get foreign() {
+      return foreignIn(node);
+    },
     imports: [],
   };
+}
+
+function foreignIn(node: Understood): ForeignDefinition[] {
+  return node.loaded.flatMap((file) =>
+    Object.entries(runtimesIn(file.bareTable) ?? {}).flatMap(([name, table]): ForeignDefinition[] => {
+      if (!isTable(table)) return [];
+      const line = lineIn(file, name);
+      const path = table["runtime_path"];
+      return [
+        {
+          name,
+          path: file.path,
+          ...(line === undefined ? {} : { line }),
+          runtimeType: typeOf(table),
+          programs: typeof path === "string" && path !== "" ? [path] : [],
+        },
+      ];
+    }),
+  );
 }
 
 function lineIn(file: Loaded, name: string): number | undefined {
