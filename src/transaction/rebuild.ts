@@ -2,7 +2,7 @@ import type { EngineView } from "../engine/backend.ts";
 import { ShimctlError } from "../error.ts";
 import type { Handler } from "../handler/model.ts";
 import type { JournalLine } from "./journal.ts";
-import { emptyRecord, type NodeRecord, type Restart, withOwner } from "./record.ts";
+import { type AdoptedHandlers, emptyRecord, type NodeRecord, type Restart, withOwner } from "./record.ts";
 import { withRestart } from "./restraint.ts";
 import type { Bases } from "./settle.ts";
 
@@ -29,6 +29,7 @@ export function rebuildRecord(
         handlersOf(view, owner),
         now.toISOString(),
         basesOf(journal, rootFile, owner),
+        adoptedOf(journal, rootFile, owner),
       ),
     emptyRecord,
   );
@@ -47,8 +48,20 @@ function handlersOf(view: EngineView | undefined, owner: string): readonly Handl
   }
 }
 
+type Begin = Extract<JournalLine, { step: "begin" }>;
+
 /** What the owner's presets were at its last change that was not undone. */
 function basesOf(journal: readonly JournalLine[], rootFile: string, owner: string): Bases {
+  return changesOf(journal, rootFile, owner).at(-1)?.bases ?? {};
+}
+
+/** Where the owner's handlers stood that it has taken over from others. */
+function adoptedOf(journal: readonly JournalLine[], rootFile: string, owner: string): AdoptedHandlers {
+  return Object.assign({}, ...changesOf(journal, rootFile, owner).map(({ adopted }) => adopted));
+}
+
+/** The owner's changes that were not undone. */
+function changesOf(journal: readonly JournalLine[], rootFile: string, owner: string): Begin[] {
   const done = new Set(
     journal.flatMap((line) =>
       line.step === "end" && (line.result === "changed" || line.result === "finished")
@@ -56,11 +69,11 @@ function basesOf(journal: readonly JournalLine[], rootFile: string, owner: strin
         : [],
     ),
   );
-  const last = journal.findLast(
-    (line) =>
-      line.step === "begin" && line.owner === owner && line.rootFile === rootFile && done.has(line.operation),
+  return journal.flatMap((line) =>
+    line.step === "begin" && line.owner === owner && line.rootFile === rootFile && done.has(line.operation)
+      ? [line]
+      : [],
   );
-  return last?.step === "begin" ? (last.bases ?? {}) : {};
 }
 
 /** A lost record is no way round the restart budget. */

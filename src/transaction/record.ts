@@ -227,12 +227,14 @@ export function withOwner(
   adopted: AdoptedHandlers = {},
 ): NodeRecord {
   const { [owner]: before, ...rest } = ownersOf(record, rootFile);
-  const others = Object.keys(adopted).length === 0 ? rest : withoutAdopted(rest, adopted);
-  const from = Object.fromEntries(
-    Object.entries({ ...before?.adopted, ...adopted }).flatMap(([name, places]) =>
-      handlers.some((handler) => handler.name === name) ? [[name, [...places]]] : [],
-    ),
-  );
+  const present = (places: AdoptedHandlers): Record<string, AdoptedFrom[]> =>
+    Object.fromEntries(
+      handlers.flatMap(({ name }) =>
+        Object.hasOwn(places, name) ? [[name, [...(places[name] ?? [])]]] : [],
+      ),
+    );
+  const from = present({ ...before?.adopted, ...adopted });
+  const others = withoutAdopted(rest, present(adopted));
   const { bases: _, adopted: __, ...kept } = before ?? {};
   const entry = {
     ...kept,
@@ -247,6 +249,7 @@ export function withOwner(
 
 /** The other owners without the handlers that were taken over from them. */
 function withoutAdopted(owners: Owners, adopted: AdoptedHandlers): Owners {
+  if (Object.keys(adopted).length === 0) return owners;
   return Object.fromEntries(
     Object.entries(owners).flatMap(([owner, entry]) => {
       const lost = Object.keys(adopted).filter((name) => adopted[name]?.some((from) => from.owner === owner));

@@ -209,6 +209,18 @@ describe.each([...engineCases])("$name", (engineCase) => {
     expect((await node.run(["status"])).code).toBe(0);
   });
 
+  test("is known as adopted after the record was lost", async () => {
+    using node = nodeWith();
+    await node.run(["install", "kata-qemu", "--adopt"]);
+    const record = `${node.root}/var/lib/shimctl/record.json`;
+    const adopted = () =>
+      JSON.parse(readFileSync(record, "utf8")).roots[engineCase.rootFile].owners.default.adopted;
+    const before = adopted();
+    rmSync(record);
+    await node.run(["install", "kata-clh"]);
+    expect(adopted()).toEqual(before);
+  });
+
   test("the tool's later removal of its own file takes nothing of ours", async () => {
     if (engineCase.engine !== "crio") return;
     using node = nodeWith();
