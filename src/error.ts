@@ -62,6 +62,10 @@ export interface ErrorFacts {
   readonly column?: number;
   /** The offending line itself, secrets redacted, with a caret line below it. */
   readonly excerpt?: string;
+  /** Two definitions that differ, one key a line, secrets redacted. */
+  readonly difference?: { readonly theirs: string; readonly ours: string };
+  /** The same as a unified diff. */
+  readonly diff?: string;
   /** The next step, a sentence in the imperative. */
   readonly hint?: string;
   /** The state the node is in now; the default says that nothing was written. */

@@ -1,4 +1,4 @@
-import type { EngineView } from "../engine/backend.ts";
+import type { Difference, EngineView } from "../engine/backend.ts";
 import { ShimctlError } from "../error.ts";
 import type { Asked } from "../handler/asked.ts";
 import type { Handler } from "../handler/model.ts";
@@ -13,9 +13,10 @@ import type { Intent } from "../transaction/desire.ts";
 import { handlersInUse } from "../transaction/effect.ts";
 import type { Environment } from "../transaction/environment.ts";
 import { type Incarnation, instanceRule, isInstance, parseEpoch, refuseAhead } from "../transaction/epoch.ts";
-import type { Outcome } from "../transaction/outcome.ts";
+import type { Adoption, Outcome } from "../transaction/outcome.ts";
 import type { Request } from "../transaction/plan.ts";
 import { preview, run } from "../transaction/run.ts";
+import { stateFolder } from "../transaction/state.ts";
 import { parseHandlerFile, type ReadFile, resolveAll } from "./handler_file.ts";
 import type { Io } from "./io.ts";
 import type { Log } from "./log.ts";
@@ -43,19 +44,45 @@ export async function change(io: Io, log: Log, parsed: Parsed, command: ChangeCo
         )
       : await untilUnused(io, log, parsed, node, request);
   } catch (thrown) {
-    const error = node === undefined ? asShimctlError(thrown) : explained(thrown, node.host);
+    const error = await withDiff(node === undefined ? asShimctlError(thrown) : explained(thrown, node.host));
     if (!parsed.options.json) throw error;
     io.out(changeDocument(command, owner, parsed.options.dryRun, undefined, error));
     return exitOf(error);
   }
   if (parsed.options.json) {
-    io.out(changeDocument(command, owner, parsed.options.dryRun, outcome, undefined));
+    const adopted = await adoptedEntries(outcome.adopted);
+    io.out(changeDocument(command, owner, parsed.options.dryRun, outcome, undefined, { adopted }));
     return 0;
   }
   for (const note of outcome.notes) log.warn(note);
   for (const warning of outcome.warnings) log.warn(problemText(warning));
   io.out(summary(owner, parsed.options.dryRun, outcome));
+  for (const { diff } of await adoptedEntries(outcome.adopted)) if (diff !== null) io.out(diff);
   return 0;
+}
+
+/** What was taken over, with what it was where that is not what ours is. */
+export async function adoptedEntries(adopted: readonly Adoption[]) {
+  return Promise.all(
+    adopted.map(async ({ difference, ...entry }) => ({
+      ...entry,
+      owner: entry.owner ?? null,
+      diff: difference === undefined ? null : await diffOf(entry.handler, difference),
+    })),
+  );
+}
+
+/** An error that holds two definitions, with what differs between them for people to read. */
+export async function withDiff<Thrown>(error: Thrown): Promise<Thrown | ShimctlError> {
+  if (!(error instanceof ShimctlError) || error.facts.difference === undefined) return error;
+  const { difference } = error.facts;
+  const diff = await diffOf("the handler", difference);
+  return new ShimctlError(error.code, error.message, { ...error.facts, diff, cause: error });
+}
+
+async function diffOf(name: string, { theirs, ours }: Difference): Promise<string> {
+  const { patchOf } = await import("./diff.ts");
+  return patchOf(`${name}, as it is defined there`, `${name}, as shimctl defines it`, theirs, ours);
 }
 
 /** Waits for pods without the lock, and looks again under it. */
@@ -199,6 +226,7 @@ export function requestOf(
     retries: options.retries,
     updatePresets: options.updatePresets,
     incarnation: incarnationOf(parsed, now),
+    adopt: options.adopt,
   };
 }
 
@@ -293,6 +321,16 @@ function summary(owner: string, dryRun: boolean, outcome: Outcome): string {
     `${dryRun ? "would have " : ""}${done.length > 0 ? done.join(", ") : `updated ${list(wanted)}`}`,
     ...outcome.changes.map((file) => `  ${file.action.padEnd(6)} ${file.path}`),
   ];
+  for (const { handler, path, line, owner: whose, store } of outcome.adopted) {
+    const place = `${path}${line === undefined ? "" : `:${line}`}`;
+    const from = whose === undefined ? place : `owner '${whose}' (${place})`;
+    lines.push(
+      `${dryRun ? "would adopt" : "adopted"} ${handler} from ${from}`,
+      ...(dryRun
+        ? []
+        : [`  that file as it was: ${stateFolder}/store/${store}; uninstall does not bring it back`]),
+    );
+  }
   if (!dryRun) lines.push(outcome.restart.words);
   return `${[...lines, ...later].join("\n")}\n`;
 }

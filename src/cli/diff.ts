@@ -10,7 +10,15 @@ import { handlersIn } from "../transaction/record.ts";
 import { preview } from "../transaction/run.ts";
 import { openState } from "../transaction/state.ts";
 import { stateProblems } from "../transaction/state_problems.ts";
-import { type ChangeCommand, environment, handlerFile, ownerOf, requestOf } from "./change.ts";
+import {
+  adoptedEntries,
+  type ChangeCommand,
+  environment,
+  handlerFile,
+  ownerOf,
+  requestOf,
+  withDiff,
+} from "./change.ts";
 import type { Io } from "./io.ts";
 import type { Log } from "./log.ts";
 import { openNode } from "./node.ts";
@@ -43,13 +51,20 @@ export async function diff(io: Io, log: Log, parsed: Parsed): Promise<number> {
     environment(io, log, inner, node, () => undefined),
     request,
     "read",
-  );
+  ).catch(async (error: unknown) => {
+    throw await withDiff(error);
+  });
   const outcome = { ...previewed, warnings: [...stateProblems(state), ...previewed.warnings] };
   if (parsed.options.json) {
     const patches = await Promise.all(
       outcome.changes.map(async (change) => ({ path: change.path, patch: await unified(change) })),
     );
-    io.out(changeDocument("diff", owner, true, outcome, undefined, { patches }));
+    io.out(
+      changeDocument("diff", owner, true, outcome, undefined, {
+        patches,
+        adopted: await adoptedEntries(outcome.adopted),
+      }),
+    );
     return 0;
   }
   for (const note of outcome.notes) log.warn(note);
@@ -68,14 +83,17 @@ function changeCommand(name: string): ChangeCommand {
 
 /** A unified diff with secrets redacted on both sides. */
 export async function unified(change: Change): Promise<string> {
-  const { createTwoFilesPatch } = await import("diff");
   const text = (bytes: Uint8Array | null) =>
     bytes === null ? "" : redactText(new TextDecoder("utf-8", { ignoreBOM: true }).decode(bytes));
   const from = change.before === null ? "/dev/null" : change.path;
   const to = change.after === null ? "/dev/null" : change.path;
-  const patch = createTwoFilesPatch(from, to, text(change.before), text(change.after), "", "", {
-    context: 3,
-  });
+  return patchOf(from, to, text(change.before), text(change.after));
+}
+
+/** A unified diff of two texts, which hold no secret. */
+export async function patchOf(from: string, to: string, before: string, after: string): Promise<string> {
+  const { createTwoFilesPatch } = await import("diff");
+  const patch = createTwoFilesPatch(from, to, before, after, "", "", { context: 3 });
   // The library's headings are for people who mail patches: git and patch(1) want neither of them.
   return patch
     .split("\n")

@@ -3,7 +3,8 @@ import { ShimctlError } from "../error.ts";
 import type { RestartMode } from "../host/live.ts";
 import type { Budget } from "../transaction/activation.ts";
 
-type Kind = "text" | "flag" | "duration" | "count";
+/** `choice`: the value may be left out, and is then the default one. */
+type Kind = "text" | "flag" | "choice" | "duration" | "count";
 
 interface OptionSpec {
   readonly kind: Kind;
@@ -44,6 +45,11 @@ const specs = {
   "update-presets": {
     kind: "flag",
     help: "take presets as they are now, where a handler was installed by an older definition",
+  },
+  adopt: {
+    kind: "choice",
+    value: "replace",
+    help: "take over what others define: where it means the same, or whatever it says (replace)",
   },
   restart: {
     kind: "text",
@@ -140,7 +146,14 @@ const change: readonly OptionName[] = [
   "retries",
 ];
 const always: readonly OptionName[] = ["json", "log-level", "help"];
-const making: readonly OptionName[] = ["file", "prefix", "snapshotter", "allow-missing", "update-presets"];
+const making: readonly OptionName[] = [
+  "file",
+  "prefix",
+  "snapshotter",
+  "allow-missing",
+  "update-presets",
+  "adopt",
+];
 
 interface CommandSpec {
   readonly usage: string;
@@ -224,6 +237,7 @@ export interface Options {
   readonly all: boolean;
   readonly allowMissing: boolean;
   readonly updatePresets: boolean;
+  readonly adopt: "identical" | "replace" | undefined;
   readonly dryRun: boolean;
   readonly proveWith: string | undefined;
   readonly json: boolean;
@@ -351,6 +365,10 @@ function readTokens(
     if (spec.kind === "flag") {
       if (inline !== undefined && inline !== "true" && inline !== "false")
         throw new ShimctlError("usage", `Cannot read --${option}, which takes no value: ${shown(inline)}`);
+      tokens.push(`--${plain(option)}=${guard}${inline ?? "true"}`);
+      continue;
+    }
+    if (spec.kind === "choice") {
       tokens.push(`--${plain(option)}=${guard}${inline ?? "true"}`);
       continue;
     }
@@ -512,6 +530,12 @@ function finish(
     if (words("restart-command").length > 0) return "command";
     throw new ShimctlError("usage", `Cannot read ${called("restart-command")}, as it names no program`);
   };
+  const adopting = (): Options["adopt"] => {
+    const value = get("adopt");
+    if (value === undefined || value === "false" || value === "0") return undefined;
+    if (value === "true" || value === "1") return "identical";
+    return oneOf("adopt", "identical", "replace");
+  };
   const timeout = known.includes("timeout") ? "timeout" : "lock-timeout";
   return {
     root: text("root"),
@@ -528,6 +552,7 @@ function finish(
     all: flag("all"),
     allowMissing: flag("allow-missing"),
     updatePresets: flag("update-presets"),
+    adopt: adopting(),
     dryRun: flag("dry-run"),
     proveWith: get("prove-with"),
     json: flag("json"),
@@ -662,9 +687,9 @@ export function helpText(command: CommandName | undefined): string {
   }
   const spec: CommandSpec = commands[command];
   const rows = spec.options.map((name) => {
-    const { value, short, help, default: fallback }: OptionSpec = specs[name];
+    const { kind, value, short, help, default: fallback }: OptionSpec = specs[name];
     return [
-      `${short === undefined ? "    " : `-${short}, `}--${name}${value === undefined ? "" : ` ${value}`}`,
+      `${short === undefined ? "    " : `-${short}, `}--${name}${value === undefined ? "" : kind === "choice" ? `[=${value}]` : ` ${value}`}`,
       `${help}${fallback === undefined ? "" : ` (${fallback})`}`,
     ] as const;
   });

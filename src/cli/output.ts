@@ -14,6 +14,7 @@ interface ErrorDocument {
   readonly path?: string;
   readonly line?: number;
   readonly column?: number;
+  readonly diff?: string;
   readonly hint?: string;
   readonly state: string;
   readonly retryable: boolean;
@@ -66,6 +67,7 @@ export function changeDocument(
     proof: outcome?.proof ?? notRun,
     recorded: outcome?.recorded ?? null,
     restart: outcome?.restart ?? { done: false, needed: false, words: "nothing was changed" },
+    adopted: [],
     pendingRemoval: outcome?.pendingRemoval ?? [],
     pendingForeign: outcome?.pendingForeign ?? [],
     warnings: (outcome?.warnings ?? []).map(problemEntry),
@@ -102,13 +104,14 @@ export function problemEntry(problem: Problem): Record<string, unknown> {
 }
 
 function errorEntry(error: ShimctlError): ErrorDocument {
-  const { path, line, column, hint, state } = error.facts;
+  const { path, line, column, diff, hint, state } = error.facts;
   return {
     code: error.code,
     message: error.message,
     ...(path === undefined ? {} : { path }),
     ...(line === undefined ? {} : { line }),
     ...(column === undefined ? {} : { column }),
+    ...(diff === undefined ? {} : { diff }),
     ...(hint === undefined ? {} : { hint }),
     state: state ?? nothingWritten,
     retryable: error.retryable,
@@ -119,7 +122,7 @@ const nothingWritten = "nothing was written";
 
 /** What failed, where, the state the node is in, the next step. */
 export function errorText(error: ShimctlError): string {
-  const { path, line, column, excerpt, hint, state } = error.facts;
+  const { path, line, column, excerpt, diff, hint, state } = error.facts;
   const place =
     path === undefined
       ? []
@@ -128,6 +131,12 @@ export function errorText(error: ShimctlError): string {
     `shimctl: ${error.message}`,
     ...place,
     ...(excerpt === undefined ? [] : excerpt.split("\n").map((text) => `    ${text}`)),
+    ...(diff === undefined
+      ? []
+      : diff
+          .trimEnd()
+          .split("\n")
+          .map((text) => `    ${text}`)),
     `  state: ${state ?? nothingWritten}`,
     ...(hint === undefined ? [] : [`  next: ${hint}`]),
   ];

@@ -1,4 +1,5 @@
 import type { EngineState, Problem } from "../engine/backend.ts";
+import { leftBy } from "../engine/left_by.ts";
 import { ExitCode, type ShimctlError } from "../error.ts";
 import { type LiveEngine, openLive } from "../host/live.ts";
 import { deniedReason } from "../host/root.ts";
@@ -6,7 +7,7 @@ import { type Drift, holdingsDrift } from "../transaction/drift.ts";
 import { readEngine } from "../transaction/gather.ts";
 import { unfinished } from "../transaction/journal.ts";
 import { unexplainedTemps } from "../transaction/leftovers.ts";
-import { latestByOwner, ownersOf, rootOf } from "../transaction/record.ts";
+import { adoptedBy, latestByOwner, ownersOf, rootOf } from "../transaction/record.ts";
 import { openState } from "../transaction/state.ts";
 import { stateProblems } from "../transaction/state_problems.ts";
 import { definitionsOf } from "./definitions.ts";
@@ -71,6 +72,7 @@ export async function status(io: Io, parsed: Parsed): Promise<number> {
   const code = { broken: ExitCode.broken, drifted: ExitCode.drifted, "in sync": ExitCode.done }[result];
   const { engine, schema, loaded, handlers, defaultHandler, holdings } = view.state;
   const version = node.site.version;
+  const left = leftBy(view.state, (path) => node.host.exists(path));
   if (parsed.options.json) {
     io.out(
       document("status", result, undefined, {
@@ -94,7 +96,12 @@ export async function status(io: Io, parsed: Parsed): Promise<number> {
         held: Object.fromEntries(held),
         restarts,
         epochs: Object.fromEntries(epochs),
-        owners: holdings.map((holding) => ({ ...holding, definitions: definitionsOf(view, holding) })),
+        owners: holdings.map((holding) => ({
+          ...holding,
+          definitions: definitionsOf(view, holding),
+          adopted: adoptedBy(record, node.site.rootFile, holding.owner),
+        })),
+        leftBy: left,
         drift,
         unfinished: open,
         problems: problems.map(problemEntry),
@@ -125,6 +132,10 @@ export async function status(io: Io, parsed: Parsed): Promise<number> {
       ]),
     ]),
     "",
+    ...left.map(
+      ({ tool, mode, path, handlers: names, backup }) =>
+        `left by ${tool}: ${mode}: ${path}${names.length === 0 ? "" : ` (${names.join(", ")})`}${backup === undefined ? "" : `; its backup: ${backup}`}`,
+    ),
     ...drift.map(
       (entry) =>
         `drifted: owner '${entry.owner}': ${entry.message}${entry.path === undefined ? "" : ` (${entry.path}${entry.line === undefined ? "" : `:${entry.line}`})`}`,

@@ -54,6 +54,16 @@ export interface ServedHandler {
   readonly runtimeType: string;
 }
 
+/** A handler as others define it, in one file; several files may define one. */
+export interface ForeignDefinition {
+  readonly name: string;
+  readonly path: string;
+  readonly line?: number;
+  readonly runtimeType: string;
+  /** The programs that it names. */
+  readonly programs: readonly string[];
+}
+
 /** What one owner has on this node. */
 export interface Holding {
   readonly owner: string;
@@ -76,6 +86,34 @@ export interface EngineState {
   /** The configuration's key that names it. */
   readonly defaultKey: string;
   readonly holdings: readonly Holding[];
+  /** Every definition that is not in a block of ours. */
+  readonly foreign: readonly ForeignDefinition[];
+  /** Files and patterns that a list in the configuration names, resolved. */
+  readonly imports: readonly { readonly path: string; readonly from: string }[];
+}
+
+/** Which definitions of others a plan may take out, so that ours stand instead. */
+export interface Adopting {
+  /** `undefined`: none but those that were taken out before; `leave`: none, and what stands beside ours may. */
+  readonly mode: "identical" | "replace" | "leave" | undefined;
+  /** By handler, the files that it was taken out of before: what stands there again goes again. */
+  readonly before: ReadonlyMap<string, readonly string[]>;
+}
+
+/** A definition that an edit takes out of a file. */
+export interface Adopted {
+  readonly handler: string;
+  readonly path: string;
+  readonly line?: number;
+  /** The owner in whose block it stands; `undefined` for the administrator's and other tools'. */
+  readonly owner: string | undefined;
+  /** Where ours means something else to the engine: both, one key a line, secrets redacted. */
+  readonly difference?: Difference;
+}
+
+export interface Difference {
+  readonly theirs: string;
+  readonly ours: string;
 }
 
 /** A pure edit of one file; `transaction/commit.ts` carries it out. */
@@ -94,6 +132,8 @@ export interface FileEdit {
   readonly mode?: number;
   /** For a new file: whose security label it takes. */
   readonly labelFrom?: string;
+  /** The definitions of others that it takes out. */
+  readonly adopts?: readonly Adopted[];
 }
 
 /** What the live engine must report after a restart. */
@@ -114,8 +154,9 @@ export interface EngineView {
   /**
    * The smallest set of edits that makes `owner` have exactly `desired`, in an order that is safe at every
    * prefix. Empty when the meaning is already right, whatever the bytes.
+   * Throws ShimctlError `conflict` for a handler that somebody else defines and `adopting` does not take over
    */
-  plan(owner: string, desired: readonly Handler[]): FileEdit[];
+  plan(owner: string, desired: readonly Handler[], adopting?: Adopting): FileEdit[];
   /** The engine's own rules on the merged configuration, and the binaries and files that handlers name. */
   check(facts: HostFacts): Problem[];
   /** What must be on the host for these handlers to run a pod. */
@@ -151,6 +192,8 @@ export interface Backend {
    * Throws a ShimctlError for a configuration that the engine, or this release, cannot work with
    */
   read(site: Site, seen: Snapshot): EngineView;
+  /** The tables that define a handler, wherever they stand in a file. */
+  tablesOf(handler: string): readonly (readonly string[])[];
   /** What would be written for a handler, on a node with the newest schema where nothing says otherwise; `undefined` where it has no part for this engine. */
   render(handler: Handler, target?: RenderTarget): string | undefined;
 }

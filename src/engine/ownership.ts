@@ -22,7 +22,7 @@ export function definedByOthers(name: string, path: string, line: number | undef
   return new ShimctlError("conflict", `Cannot define handler '${name}', as this file defines it already`, {
     path,
     ...(line === undefined ? {} : { line }),
-    hint: `leave '${name}' out of the command, or remove that definition first`,
+    hint: `pass --adopt to take it over where it means the same, --adopt=replace where not; or leave '${name}' out of the command`,
   });
 }
 
@@ -37,7 +37,7 @@ export function definedByOwner(
     {
       path,
       line: block.line,
-      hint: `use --owner ${block.owner}, or uninstall it there first`,
+      hint: `use --owner ${block.owner}, uninstall it there first, or pass --adopt to take it over`,
     },
   );
 }

@@ -15,3 +15,4 @@ export {
 } from "./block.ts";
 export { canExtend, isExplicitTable, type Obstacle } from "./extend.ts";
 export { disownRootLine, removeRootLine, rootMark, setRootLine, withoutShared } from "./root-line.ts";
+export { takeOut } from "./take-out.ts";

@@ -2,6 +2,7 @@ import type { EngineView } from "../engine/backend.ts";
 import { ShimctlError } from "../error.ts";
 import type { Asked } from "../handler/asked.ts";
 import type { Handler } from "../handler/model.ts";
+import type { AdoptedHandlers } from "./record.ts";
 
 /** What a command asks for; the owner's set that it leads to is decided under the lock. */
 export type Intent =
@@ -17,16 +18,23 @@ export function desired(
   intent: Intent,
   owner: string,
   view: EngineView,
-  recorded: readonly Handler[],
+  recorded: { readonly handlers: readonly Handler[]; readonly adopted: AdoptedHandlers },
   /** In use by pods, or another instance's: `apply` and `uninstall` leave these. */
   kept: ReadonlySet<string> = new Set(),
 ): Handler[] {
   const found = view.handlersOf(owner);
+  // What a tool wrote again where we had taken it out is no decision against ours.
+  const isAdopted = (name: string, path: string | undefined) =>
+    recorded.adopted[name]?.some((from) => from.path === path) === true;
   const takenSince = (name: string) =>
     view.state.handlers.some(
-      (handler) => handler.name === name && handler.path !== undefined && handler.owner !== owner,
+      (handler) =>
+        handler.name === name &&
+        handler.path !== undefined &&
+        handler.owner !== owner &&
+        (handler.owner !== undefined || !isAdopted(name, handler.path)),
     );
-  const lost = recorded.filter(
+  const lost = recorded.handlers.filter(
     ({ name }) => !found.some((handler) => handler.name === name) && !takenSince(name),
   );
   const current = [...found, ...lost];

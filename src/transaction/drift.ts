@@ -23,6 +23,15 @@ export function holdingsDrift(owners: Owners, engine: EngineState): Drift[] {
     const gone = Object.keys(entry.handlers).filter((name) => !held.includes(name));
     if (gone.length > 0)
       drift.push({ owner, message: `installed before and gone since: ${gone.join(", ")}` });
+    for (const { name, path, line } of engine.foreign) {
+      if (entry.adopted?.[name]?.some((from) => from.path === path) !== true) continue;
+      drift.push({
+        owner,
+        message: `'${name}' was adopted from this file and is defined there again`,
+        path,
+        ...(line === undefined ? {} : { line }),
+      });
+    }
   }
   return drift;
 }

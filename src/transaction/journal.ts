@@ -3,6 +3,7 @@ import * as z from "zod/mini";
 import { Basis } from "../handler/asked.ts";
 import { Handler } from "../handler/model.ts";
 import { Order } from "./epoch.ts";
+import { AdoptedFrom } from "./record.ts";
 
 /** The format that is written. 1 had no epochs; its lines are read as they are. */
 export const journalFormat = 2;
@@ -30,6 +31,8 @@ export const JournalLine = z.lazy(() =>
       bases: z.optional(z.record(z.string(), Basis)),
       /** Whose change it is, where its owner's epochs are kept. */
       order: z.optional(Order),
+      /** By handler: what others define and ours take the place of. There only where anything may be taken over. */
+      adopted: z.optional(z.record(z.string(), z.array(AdoptedFrom))),
       /** Folders that will be made. */
       folders: z.array(z.string()),
     }),

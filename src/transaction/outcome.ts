@@ -1,4 +1,4 @@
-import type { Expectation, Problem } from "../engine/backend.ts";
+import type { Adopted, Expectation, Problem } from "../engine/backend.ts";
 import { ShimctlError } from "../error.ts";
 import type { Handler } from "../handler/model.ts";
 import type { Latest } from "./epoch.ts";
@@ -18,6 +18,12 @@ export interface Proof {
   readonly served: "passed" | "not run";
 }
 
+/** What was taken over from others, and where the bytes of that file are kept. */
+export interface Adoption extends Adopted {
+  /** SHA-256 of the file before. */
+  readonly store: string;
+}
+
 export interface Outcome {
   readonly result: "changed" | "unchanged" | "superseded";
   readonly changes: readonly Change[];
@@ -25,6 +31,7 @@ export interface Outcome {
   readonly handlers: readonly Handler[];
   /** The owner's handlers before. */
   readonly previous: readonly Handler[];
+  readonly adopted: readonly Adoption[];
   readonly warnings: readonly Problem[];
   readonly notes: readonly string[];
   readonly proof: Proof;

@@ -7,22 +7,20 @@ import {
   type Held,
   isIdle,
   type NodeRecord,
+  type Owned,
   type Pending,
   rootOf,
   withEpoch,
   withOwner,
   withRoot,
 } from "./record.ts";
-import type { Bases } from "./settle.ts";
 import type { NodeState } from "./state.ts";
 
 /** What an operation leaves besides its owner's handlers. */
-export interface Left {
-  readonly bases?: Bases;
+export interface Left extends Owned {
   /** No start of the engine was seen to serve it; `undefined`: one was, or nothing has to be served. */
   readonly pending?: Pending | "as it was" | undefined;
   readonly held?: Held | undefined;
-  readonly order?: Order | undefined;
 }
 
 /** Writes the record, and takes away the folders that we made and that are empty again. */
@@ -31,14 +29,14 @@ export function recordOwner(
   state: NodeState,
   owner: string,
   handlers: readonly Handler[],
-  { bases = {}, pending, held, order }: Left = {},
+  { pending, held, ...owned }: Left = {},
 ): NodeRecord {
   const { record: known } = state.readRecord();
   const { rootFile } = env.site;
-  const owned = withOwner(known, rootFile, owner, handlers, env.now().toISOString(), bases, order);
-  const { held: others = {}, ...root } = rootOf(owned, rootFile);
+  const made = withOwner(known, rootFile, owner, handlers, env.now().toISOString(), owned);
+  const { held: others = {}, ...root } = rootOf(made, rootFile);
   const { [owner]: _, ...stillHeld } = others;
-  const record = withRoot(owned, rootFile, {
+  const record = withRoot(made, rootFile, {
     ...root,
     held: held === undefined ? stillHeld : { ...stillHeld, [owner]: held },
     pending: pending === "as it was" ? root.pending : pending,

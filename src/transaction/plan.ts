@@ -1,18 +1,19 @@
 import { dirname } from "node:path/posix";
-import type { EngineView, Expectation, FileEdit, Problem, Snapshot } from "../engine/backend.ts";
+import type { Adopting, EngineView, Expectation, FileEdit, Problem, Snapshot } from "../engine/backend.ts";
 import { ShimctlError } from "../error.ts";
 import type { Handler, Need } from "../handler/model.ts";
 import { preflight } from "../host/preflight.ts";
 import { type Room, refuseFull } from "../host/room.ts";
 import type { Host } from "../host/root.ts";
 import { refuseShared } from "../host/trust.ts";
+import { sha256 } from "../sha256.ts";
 import { desired, type Intent } from "./desire.ts";
 import type { Effect } from "./effect.ts";
 import type { Environment } from "./environment.ts";
 import { type Incarnation, type Known, type Order, orderAfter, staying } from "./epoch.ts";
 import { withEdits } from "./gather.ts";
 import type { Proof } from "./outcome.ts";
-import { basesIn, handlersIn, orderIn } from "./record.ts";
+import { type AdoptedFrom, type AdoptedHandlers, adoptedBy, basesIn, handlersIn, orderIn } from "./record.ts";
 import { type Bases, basesAfter, settle } from "./settle.ts";
 import { type NodeState, stateFolder } from "./state.ts";
 
@@ -29,6 +30,8 @@ export interface Request {
   readonly incarnation?: Incarnation | undefined;
   /** Goes back to what is recorded, or mends it: the owner's epochs neither speak against it nor change by it. */
   readonly outOfOrder?: boolean;
+  /** Take over what others define: where it means the same, or whatever it says. */
+  readonly adopt?: "identical" | "replace" | undefined;
 }
 
 export interface Planned {
@@ -78,6 +81,7 @@ export interface Recorded {
   readonly bases: Bases;
   /** Of the owner's incarnations. */
   readonly known: Known;
+  readonly adopted: AdoptedHandlers;
 }
 
 export function recordedOf(env: Environment, state: NodeState, request: Request): Recorded {
@@ -87,7 +91,30 @@ export function recordedOf(env: Environment, state: NodeState, request: Request)
     handlers: handlersIn(record, rootFile, request.owner),
     bases: basesIn(record, rootFile, request.owner),
     known: orderIn(record, rootFile, request.owner, env.now()),
+    adopted: adoptedBy(record, rootFile, request.owner),
   };
+}
+
+/** What an edit takes over, as the record keeps it. */
+export function adoptedIn(edits: readonly FileEdit[]): Record<string, AdoptedFrom[]> {
+  const found: Record<string, AdoptedFrom[]> = {};
+  for (const { before, adopts = [] } of edits) {
+    const store = before === null ? "" : sha256(before);
+    for (const { handler, path, owner } of adopts)
+      found[handler] = [
+        ...(found[handler] ?? []),
+        { path, ...(owner === undefined ? {} : { owner }), store },
+      ];
+  }
+  return found;
+}
+
+/** What may be taken out of others' files; `undefined` for the usual run, which takes nothing. */
+export function adoptingOf(request: Request, { adopted }: Recorded): Adopting | undefined {
+  const again = Object.entries(adopted);
+  if (request.adopt === undefined && again.length === 0) return undefined;
+  const paths = (places: readonly AdoptedFrom[]) => places.map(({ path }) => path);
+  return { mode: request.adopt, before: new Map(again.map(([name, places]) => [name, paths(places)])) };
 }
 
 export function prepare(
@@ -106,8 +133,8 @@ export function prepare(
   );
   const others = othersHandlers(intent, recorded.known, request.incarnation);
   const kept = new Set([...inUse, ...others.keys()]);
-  const handlers = desired(intent, request.owner, view, recorded.handlers, kept);
-  const edits = view.plan(request.owner, handlers);
+  const handlers = desired(intent, request.owner, view, recorded, kept);
+  const edits = view.plan(request.owner, handlers, adoptingOf(request, recorded));
   refuseDangling(host, site.rootFile, edits);
   const missing =
     intent.command === "uninstall"

@@ -2,7 +2,14 @@ import type { EngineView } from "../engine/backend.ts";
 import { ShimctlError } from "../error.ts";
 import type { Handler } from "../handler/model.ts";
 import type { JournalLine } from "./journal.ts";
-import { emptyRecord, type NodeRecord, type Restart, withEpoch, withOwner } from "./record.ts";
+import {
+  type AdoptedHandlers,
+  emptyRecord,
+  type NodeRecord,
+  type Restart,
+  withEpoch,
+  withOwner,
+} from "./record.ts";
 import { withRestart } from "./restraint.ts";
 import type { Bases } from "./settle.ts";
 
@@ -24,14 +31,10 @@ export function rebuildRecord(
     (known, owner) => {
       const handlers = handlersOf(view, owner);
       if (handlers.length === 0) return known;
-      return withOwner(
-        known,
-        rootFile,
-        owner,
-        handlers,
-        now.toISOString(),
-        basesOf(journal, rootFile, owner),
-      );
+      return withOwner(known, rootFile, owner, handlers, now.toISOString(), {
+        bases: basesOf(journal, rootFile, owner),
+        adopted: adoptedOf(journal, rootFile, owner),
+      });
     },
     orderFrom(journal, rootFile),
   );
@@ -50,8 +53,20 @@ function handlersOf(view: EngineView | undefined, owner: string): readonly Handl
   }
 }
 
+type Begin = Extract<JournalLine, { step: "begin" }>;
+
 /** What the owner's presets were at its last change that was not undone. */
 function basesOf(journal: readonly JournalLine[], rootFile: string, owner: string): Bases {
+  return changesOf(journal, rootFile, owner).at(-1)?.bases ?? {};
+}
+
+/** Where the owner's handlers stood that it has taken over from others. */
+function adoptedOf(journal: readonly JournalLine[], rootFile: string, owner: string): AdoptedHandlers {
+  return Object.assign({}, ...changesOf(journal, rootFile, owner).map(({ adopted }) => adopted));
+}
+
+/** The owner's changes that were not undone. */
+function changesOf(journal: readonly JournalLine[], rootFile: string, owner: string): Begin[] {
   const done = new Set(
     journal.flatMap((line) =>
       line.step === "end" && (line.result === "changed" || line.result === "finished")
@@ -59,11 +74,11 @@ function basesOf(journal: readonly JournalLine[], rootFile: string, owner: strin
         : [],
     ),
   );
-  const last = journal.findLast(
-    (line) =>
-      line.step === "begin" && line.owner === owner && line.rootFile === rootFile && done.has(line.operation),
+  return journal.flatMap((line) =>
+    line.step === "begin" && line.owner === owner && line.rootFile === rootFile && done.has(line.operation)
+      ? [line]
+      : [],
   );
-  return last?.step === "begin" ? (last.bases ?? {}) : {};
 }
 
 /** What the journal tells of the owners' incarnations, with none of their handlers. */
@@ -78,7 +93,7 @@ function orderFrom(journal: readonly JournalLine[], rootFile: string): NodeRecor
     // One that is open is finished or undone first.
     if (order === undefined || result === undefined) return known;
     if (result === "changed" || result === "finished")
-      return withOwner(known, rootFile, owner, [], time, {}, order);
+      return withOwner(known, rootFile, owner, [], time, { order });
     return withEpoch(known, rootFile, owner, order, new Date(time));
   }, emptyRecord);
 }

@@ -28,6 +28,8 @@ const Owners = z.lazy(() =>
       handlers: z.record(z.string(), Handler),
       /** For those that are made from a preset: what it was then. */
       bases: z.optional(z.record(z.string(), Basis)),
+      /** For those that were taken over from others: where they stood. */
+      adopted: z.optional(z.record(z.string(), z.array(AdoptedFrom))),
       updated: z.string(),
       ...orderFields,
     }),
@@ -53,6 +55,22 @@ export type Held = z.infer<typeof Held>;
 const Restart = z.lazy(() => z.looseObject({ time: z.string(), owner: z.string(), why: z.string() }));
 
 export type Restart = z.infer<typeof Restart>;
+
+/** A definition that stood in somebody else's file or block until an owner took it over. */
+export const AdoptedFrom = z.lazy(() =>
+  z.looseObject({
+    path: z.string(),
+    /** The owner whose it was; absent for the administrator's and other tools'. */
+    owner: z.optional(z.string()),
+    /** SHA-256 of the file's bytes before, which the store keeps. */
+    store: z.string(),
+  }),
+);
+
+export type AdoptedFrom = z.infer<typeof AdoptedFrom>;
+
+/** By handler. */
+export type AdoptedHandlers = Readonly<Record<string, readonly AdoptedFrom[]>>;
 
 /** What was written and no start of the engine was seen to serve yet, and since when. */
 const Pending = z.lazy(() => z.looseObject({ since: z.string() }));
@@ -240,29 +258,47 @@ export function basesIn(record: NodeRecord, rootFile: string, owner: string): Ba
   return Object.hasOwn(owners, owner) ? (owners[owner]?.bases ?? {}) : {};
 }
 
-/**
- * The record after an owner's handlers in one configuration became exactly `handlers`. Without an `order` the owner
- * keeps the one that it has.
- */
+/** Where those of one owner's handlers stood that were taken over from others. */
+export function adoptedBy(record: NodeRecord, rootFile: string, owner: string): AdoptedHandlers {
+  const owners = ownersOf(record, rootFile);
+  return Object.hasOwn(owners, owner) ? (owners[owner]?.adopted ?? {}) : {};
+}
+
+/** What an owner's entry says besides its handlers. */
+export interface Owned {
+  readonly bases?: Bases | undefined;
+  /** What was taken over from others just now. */
+  readonly adopted?: AdoptedHandlers | undefined;
+  /** Without one, the owner keeps the one that it has. */
+  readonly order?: Order | undefined;
+}
+
+/** The record after an owner's handlers in one configuration became exactly `handlers`. */
 export function withOwner(
   record: NodeRecord,
   rootFile: string,
   owner: string,
   handlers: readonly Handler[],
   time: string,
-  bases: Bases = {},
-  order?: Order,
+  { bases = {}, adopted = {}, order }: Owned = {},
 ): NodeRecord {
   const root = rootOf(record, rootFile);
-  const { [owner]: _, ...others } = root.owners;
+  const { [owner]: _, ...rest } = root.owners;
   const known = entryOf(root, owner);
-  const { bases: __, epoch: ___, instance: ____, instances: _____, ...kept } = known ?? {};
+  const { bases: __, adopted: before, epoch: ___, instance: ____, instances: _____, ...kept } = known ?? {};
   const names = handlers.map((handler) => handler.name);
   const { epoch, instance, instances } = order ?? orderOf(known, names);
+  const present = (places: AdoptedHandlers): Record<string, AdoptedFrom[]> =>
+    Object.fromEntries(
+      names.flatMap((name) => (Object.hasOwn(places, name) ? [[name, [...(places[name] ?? [])]]] : [])),
+    );
+  const from = present({ ...before, ...adopted });
+  const others = withoutAdopted(rest, present(adopted));
   const entry = {
     ...kept,
     handlers: Object.fromEntries(handlers.map((handler) => [handler.name, handler])),
     ...(Object.keys(bases).length === 0 ? {} : { bases: { ...bases } }),
+    ...(Object.keys(from).length === 0 ? {} : { adopted: from }),
     updated: time,
     ...(epoch === undefined ? {} : { epoch, instance: instance ?? "", instances }),
   };
@@ -292,5 +328,23 @@ export function withEpoch(
   const names = Object.keys({ ...entry?.instances, ...entry?.handlers });
   const instances = Object.fromEntries(names.map((name) => [name, begun.instance ?? ""]));
   const order = { ...begun, instances, ends: false };
-  return withOwner(record, rootFile, owner, handlers, now.toISOString(), entry?.bases, order);
+  return withOwner(record, rootFile, owner, handlers, now.toISOString(), { bases: entry?.bases, order });
+}
+
+/** The other owners without the handlers that were taken over from them. */
+function withoutAdopted(owners: Owners, adopted: AdoptedHandlers): Owners {
+  if (Object.keys(adopted).length === 0) return owners;
+  return Object.fromEntries(
+    Object.entries(owners).flatMap(([owner, entry]) => {
+      const lost = Object.keys(adopted).filter((name) => adopted[name]?.some((from) => from.owner === owner));
+      if (lost.length === 0) return [[owner, entry]];
+      const handlers = Object.fromEntries(
+        Object.entries(entry.handlers).filter(([name]) => !lost.includes(name)),
+      );
+      // One that has nothing any more is at its epoch all the same.
+      return Object.keys(handlers).length === 0 && entry.epoch === undefined
+        ? []
+        : [[owner, { ...entry, handlers }]];
+    }),
+  );
 }

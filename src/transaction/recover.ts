@@ -69,6 +69,7 @@ export async function recover(env: Environment, state: NodeState): Promise<Recov
       recordOwner(work.env, state, begin.owner, begin.desired, {
         bases: begin.bases ?? {},
         order: begin.order,
+        adopted: begin.adopted,
         pending: work.pending ?? (operation.restart === undefined ? { since: begin.time } : undefined),
       });
     } else {
@@ -106,7 +107,7 @@ function rebuild({ env, state, operation }: Work): void {
       if (!(error instanceof ShimctlError)) throw error;
     }
     const known = rebuildRecord(view, rootFile, state.journal(), env.now());
-    return withOwner(known, rootFile, owner, previous, env.now().toISOString(), bases);
+    return withOwner(known, rootFile, owner, previous, env.now().toISOString(), { bases });
   });
 }
 
@@ -440,10 +441,19 @@ function commit(work: Work, edit: FileEdit): Promise<{ stale: boolean }> {
  */
 async function undo(work: Work): Promise<void> {
   const { env, state, operation } = work;
-  const { owner, previous, folders } = operation.begin;
+  const { owner, previous, folders, adopted } = operation.begin;
   for (let attempt = 0; ; attempt++) {
     const { view } = readEngine(env.host, env.backend, env.site);
-    const edits = view.plan(owner, previous);
+    // What is put back may stand beside what the owner had: so it was before.
+    const edits =
+      adopted === undefined
+        ? view.plan(owner, previous)
+        : (await import("./give_back.ts")).givingBack(
+            env,
+            state,
+            operation,
+            view.plan(owner, previous, { mode: "leave", before: new Map() }),
+          );
     if (edits.length === 0) break;
     if (attempt === attempts) {
       throw new ShimctlError("conflict", "Cannot undo a change, as another program keeps writing this file", {

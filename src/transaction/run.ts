@@ -20,9 +20,17 @@ import type { Environment } from "./environment.ts";
 import { isRecorded, type Latest, latestOf, takeTurn } from "./epoch.ts";
 import { isStill, readEngine } from "./gather.ts";
 import { unfinished } from "./journal.ts";
-import { type Change, type Outcome, type Proof, withState } from "./outcome.ts";
+import { type Adoption, type Change, type Outcome, type Proof, withState } from "./outcome.ts";
 import { recordOwner } from "./owner.ts";
-import { type Planned, prepare, type Request, recordedOf, refuseUnwritable } from "./plan.ts";
+import {
+  adoptedIn,
+  adoptingOf,
+  type Planned,
+  prepare,
+  type Request,
+  recordedOf,
+  refuseUnwritable,
+} from "./plan.ts";
 import { rebuildRecord } from "./rebuild.ts";
 import { handlersIn, orderIn, type Pending, rootOf } from "./record.ts";
 import type { Recovery } from "./recover.ts";
@@ -53,6 +61,7 @@ export async function preview(
   const words = needed ? "the engine would be restarted" : "nothing to restart for";
   return outcome(planned, planned.edits.map(asChange), planned.notes, {
     restart: { done: false, needed, words },
+    adopted: adoptions(planned.edits),
   });
 }
 
@@ -111,6 +120,7 @@ function turnOf(env: Environment, state: NodeState, request: Request): Request |
     expectation: { present: [], absent: [] },
     restart: { done: false, needed: false, words: turn.words },
     recorded: turn.latest,
+    adopted: [],
     pendingRemoval: [],
     pendingForeign: [],
   };
@@ -119,6 +129,8 @@ function turnOf(env: Environment, state: NodeState, request: Request): Request |
 /** How far a change has come: what its failure means depends on it. */
 interface Progress {
   readonly changes: Change[];
+  /** The edits that took over what others had defined. */
+  readonly adopting: FileEdit[];
   first: Planned | undefined;
   /** The last one that was carried out. */
   last: Planned | undefined;
@@ -136,6 +148,7 @@ async function change(
 ): Promise<Outcome> {
   const progress: Progress = {
     changes: [],
+    adopting: [],
     first: undefined,
     last: undefined,
     ground: undefined,
@@ -181,6 +194,7 @@ async function changeUntilStill(
         [...notes, ...first.notes, ...also],
         {
           restart: effected.restart,
+          adopted: adoptions(progress.adopting),
           pendingRemoval: [...progress.inUse],
           pendingForeign: effected.restart.done ? [] : foreign,
         },
@@ -213,6 +227,7 @@ async function changeUntilStill(
       const made = await commit(env, state, operation, request, edit);
       if (made === undefined) break;
       changes.push(asChange(made));
+      if (made.adopts !== undefined) progress.adopting.push(made);
     }
   }
 }
@@ -369,6 +384,7 @@ function begin(
     desired: [...planned.handlers],
     bases: planned.bases,
     ...(planned.order === undefined ? {} : { order: planned.order }),
+    ...(adoptingOf(request, planned.recorded) === undefined ? {} : { adopted: adoptedIn(planned.edits) }),
     folders: [...folders],
   });
 }
@@ -391,7 +407,8 @@ async function commit(
   if (edit.before !== null) state.store(edit.before);
   const result = await commitFile(env.host, edit, {
     retries: request.retries,
-    again: quickTries,
+    // What is taken over is judged first, and stored: undoing needs the very bytes.
+    again: edit.adopts === undefined ? quickTries : 0,
     journal: (intent) => {
       state.append(operation, { step: "intent", ...intent });
     },
@@ -425,7 +442,8 @@ function finish(
   state.append(operation, { step: "complete" });
   progress.complete = true;
   const { bases, order } = planned;
-  recordOwner(env, state, request.owner, planned.handlers, { bases, order, pending });
+  const adopted = adoptedIn(progress.adopting);
+  recordOwner(env, state, request.owner, planned.handlers, { bases, adopted, order, pending });
   state.append(operation, { step: "end", result: "changed" });
 }
 
@@ -476,6 +494,13 @@ function asChange(edit: FileEdit): Change {
   };
 }
 
+function adoptions(edits: readonly FileEdit[]): Adoption[] {
+  return edits.flatMap(({ before, adopts = [] }) => {
+    const store = before === null ? "" : sha256(before);
+    return adopts.map((each) => ({ ...each, store }));
+  });
+}
+
 /** One line for each file, however often it had to be written. */
 function squash(changes: readonly Change[]): Change[] {
   const paths = [...new Set(changes.map((change) => change.path))];
@@ -499,7 +524,7 @@ function outcome(
   planned: Planned,
   changes: readonly Change[],
   notes: readonly string[],
-  more: Pick<Outcome, "restart"> & Partial<Pick<Outcome, "pendingRemoval" | "pendingForeign">>,
+  more: Pick<Outcome, "restart"> & Partial<Pick<Outcome, "adopted" | "pendingRemoval" | "pendingForeign">>,
 ): Outcome {
   const { handlers, previous, warnings, proof, expectation } = planned;
   const recorded = latestAfter(planned);
@@ -513,6 +538,7 @@ function outcome(
     proof,
     expectation,
     recorded,
+    adopted: [],
     pendingRemoval: [],
     pendingForeign: [],
     ...more,

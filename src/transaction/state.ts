@@ -23,6 +23,7 @@ import {
   unfinished,
 } from "./journal.ts";
 import {
+  type AdoptedFrom,
   isIdle,
   type NodeRecord,
   parseRecord,
@@ -226,19 +227,27 @@ function excessOf(files: readonly { readonly name: string; readonly size: number
   return first < 0 ? files : files.slice(0, first);
 }
 
-/** What an undo would look for: the bytes of each owner's last operation in each configuration, and of an open one. */
+/**
+ * What an undo would look for: the bytes of each owner's last operation in each configuration, and of an open one;
+ * and the files from which something was adopted, which nothing else on the node holds.
+ */
 function neededBytes(journal: readonly JournalLine[]): ReadonlySet<string> {
   const last = new Map<string, string>();
   for (const line of journal)
     if (line.step === "begin") last.set(`${line.rootFile}\0${line.owner}`, line.operation);
   const operations = new Set([...last.values(), ...unfinished(journal).map(({ begin }) => begin.operation)]);
   return new Set(
-    journal.flatMap((line) =>
-      (line.step === "intent" || line.step === "committed") && operations.has(line.operation)
+    journal.flatMap((line) => {
+      if (line.step === "begin") return Object.values(line.adopted ?? {}).flatMap(storesOf);
+      return (line.step === "intent" || line.step === "committed") && operations.has(line.operation)
         ? [line.before ?? "", line.after ?? ""]
-        : [],
-    ),
+        : [];
+    }),
   );
+}
+
+function storesOf(places: readonly AdoptedFrom[]): string[] {
+  return places.map(({ store }) => store);
 }
 
 /** Stored bytes, if they are what their name says. A damaged copy is as good as none: a merge on it would lose lines. */

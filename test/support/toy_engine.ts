@@ -14,6 +14,7 @@ export const toy: Backend = {
   name: "toy" as Backend["name"],
   want: (site, seen) => ({ files: seen.files.has(site.rootFile) ? [] : [site.rootFile], folders: [] }),
   read: (site, seen) => view(site, seen),
+  tablesOf: (handler) => [["handler", handler]],
   render: (handler) => (handler.containerd === undefined ? undefined : body([handler])),
 };
 
@@ -107,6 +108,8 @@ function view({ rootFile }: Site, seen: Snapshot): EngineView {
         intact: block.intact,
         loaded: true,
       })),
+      foreign: [],
+      imports: [],
     },
     plan,
     handlersOf,

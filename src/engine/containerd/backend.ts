@@ -1,19 +1,22 @@
 import { ShimctlError } from "../../error.ts";
 import type { Handler } from "../../handler/model.ts";
-import { findBlocks } from "../../toml/edit.ts";
+import { findBlocks, takeOut } from "../../toml/edit.ts";
 import { parseToml, type TomlTable } from "../../toml/parse.ts";
 import { deepEqual } from "../../toml/prove.ts";
+import { adopt, type Taken, takenFrom, withoutZeros } from "../adopt.ts";
 import type {
+  Adopted,
+  Adopting,
   Backend,
   EngineState,
   EngineView,
   FileEdit,
+  ForeignDefinition,
   Holding,
   ServedHandler,
-  Site,
   Snapshot,
 } from "../backend.ts";
-import { assertIntact, definedByOthers, definedByOwner, undefinedFor, writtenByNewer } from "../ownership.ts";
+import { assertIntact, undefinedFor, writtenByNewer } from "../ownership.ts";
 import { isTable, tableAt } from "../tables.ts";
 import { builtinBody, saysBuiltIn } from "./builtin.ts";
 import { check } from "./check.ts";
@@ -21,7 +24,7 @@ import { globMatcher, hasMeta } from "./glob.ts";
 import { assertExtensible, editFor, type Goal } from "./goal.ts";
 import { handlerLine, type Loaded, type OwnedBlock, sharedOwner, textOf, walk } from "./load.ts";
 import { needs } from "./needs.ts";
-import { builtinHandler, criV2, criV3, mergesTables, runtimesAt } from "./schema.ts";
+import { builtinHandler, criImages, criV2, criV3, mergesTables, runtimesAt } from "./schema.ts";
 import { stage } from "./stage.ts";
 import { blockBody, fromTable, likeRunc } from "./table.ts";
 import {
@@ -52,6 +55,7 @@ export const containerd: Backend = {
   read(site, seen) {
     return view(understand(site, seen));
   },
+  tablesOf,
   render: (handler, target) =>
     handler.containerd === undefined
       ? undefined
@@ -69,7 +73,7 @@ function view(node: Understood): EngineView {
   return {
     state,
     handlersOf,
-    plan: (owner, desired) => plan(node, owner, desired, handlersOf(owner)),
+    plan: (owner, desired, adopting) => plan(node, owner, desired, handlersOf(owner), adopting),
     check: (facts) => check(node, facts),
     needs: (handlers) => handlers.flatMap(needs),
     stage: (folder) => stage(node.loaded, folder),
@@ -105,7 +109,46 @@ function stateOf(node: Understood): EngineState {
     defaultHandler: defaultHandler(node.effective, node.id),
     defaultKey: "default_runtime_name",
     holdings,
+    // Only a report asks for these.
+    get foreign() {
+      return foreignIn(node);
+    },
+    get imports() {
+      return node.loaded.flatMap((file) =>
+        file.imports.map(({ pattern }) => ({ path: pattern, from: file.path })),
+      );
+    },
   };
+}
+
+function tablesOf(handler: string): string[][] {
+  return [
+    ...ids.map((id) => ["plugins", id, "containerd", "runtimes", handler]),
+    ["plugins", criImages, "runtime_platforms", handler],
+  ];
+}
+
+function foreignIn(node: Understood): ForeignDefinition[] {
+  return node.loaded.flatMap((file) => {
+    const named = ids.flatMap((id) => Object.entries(runtimesAt(file.bareTable, id) ?? {}));
+    return named.flatMap(([name, table]): ForeignDefinition[] => {
+      if (!isTable(table)) return [];
+      const line = handlerLine(file, name);
+      const type = table["runtime_type"];
+      const programs = [type, table["runtime_path"], tableAt(table, "options")?.["BinaryName"]];
+      return [
+        {
+          name,
+          path: file.path,
+          ...(line === undefined ? {} : { line }),
+          runtimeType: typeof type === "string" ? type : "",
+          programs: programs
+            .filter((value) => typeof value === "string" && value.startsWith("/"))
+            .map(String),
+        },
+      ];
+    });
+  });
 }
 
 function served(node: Understood): ServedHandler[] {
@@ -176,6 +219,7 @@ function plan(
   owner: string,
   desired: readonly Handler[],
   present: readonly Handler[],
+  adopting: Adopting | undefined,
 ): FileEdit[] {
   const held = present.map((handler) => handler.name);
   if (node.refusal !== undefined && desired.some((handler) => !held.includes(handler.name)))
@@ -184,31 +228,95 @@ function plan(
   const handlers = desired
     .map((handler) => likeRunc(handler, runc))
     .sort((a, b) => (a.name < b.name ? -1 : 1));
-  for (const { name, containerd: part } of handlers) {
-    if (part === undefined) throw undefinedFor("containerd", "containerd", name);
-    assertFree(node, owner, name);
-  }
+  const taking = handlers.flatMap((handler) => {
+    if (handler.containerd === undefined) throw undefinedFor("containerd", "containerd", handler.name);
+    return adoptedFor(node, owner, handler, adopting);
+  });
   for (const file of [...node.loaded, ...node.unread]) {
     for (const block of file.blocks) if (block.owner === owner) assertIntact(block, file.path);
   }
-  return mergesTables(node.version) ? planDropIn(node, owner, handlers) : planWinner(node, owner, handlers);
+  return mergesTables(node.version)
+    ? planDropIn(node, owner, handlers, taking)
+    : planWinner(node, owner, handlers, taking);
 }
 
-function assertFree(node: Understood, owner: string, name: string): void {
-  for (const file of node.loaded) {
-    if (tableAt(runtimesAt(file.mergedBare, node.id), name) === undefined) continue;
-    throw definedByOthers(name, file.path, handlerLine(file, name));
+/** Every definition of a handler that is not the owner's, where it may be taken over; it throws where not. */
+function adoptedFor(
+  node: Understood,
+  owner: string,
+  handler: Handler,
+  adopting: Adopting | undefined,
+): Adopted[] {
+  const { name } = handler;
+  // 1.x has one table in effect and the others masked; 2.x makes one of them all.
+  const merged = meaningIn(node.effectiveBare, node.id, name);
+  const foreign = node.loaded
+    .filter((file) => tableAt(runtimesAt(file.mergedBare, node.id), name) !== undefined)
+    .map((file) => ({
+      path: file.path,
+      line: handlerLine(file, name),
+      owner: undefined,
+      meaning:
+        mergesTables(node.version) || file === node.winner
+          ? merged
+          : meaningIn(file.mergedBare, node.id, name),
+    }));
+  const owned = [...node.loaded, ...node.unread].flatMap((file) =>
+    file.blocks
+      .filter((block) => block.owner !== owner && block.owner !== sharedOwner && block.names.has(name))
+      .map((block) => ({
+        path: file.path,
+        line: block.line,
+        owner: block.owner,
+        meaning: meaningIn(parseToml(block.body, file.path), node.writeId, name),
+      })),
+  );
+  const places = [...foreign, ...owned];
+  if (places.length === 0) return [];
+  const ours = meaningIn(parseToml(blockBody([handler], node.writeId), ""), node.writeId, name);
+  return adopt(name, ours, places, adopting);
+}
+
+/** What a handler's tables mean to the engine: without what they say and it would do anyway. */
+function meaningIn(table: TomlTable, id: string, name: string): TomlTable {
+  const meaning: TomlTable = Object.create(null);
+  const { options, ...own } = tableAt(runtimesAt(table, id), name) ?? {};
+  for (const [key, value] of Object.entries(withoutZeros(own, false)))
+    if (!((key === "sandboxer" || key === "sandbox_mode") && value === "podsandbox")) meaning[key] = value;
+  // Only runc's options are read into a Go struct; any other shim is handed the table as it is.
+  if (isTable(options)) {
+    const isRunc = own["runtime_type"] === "io.containerd.runc.v2";
+    const said = isRunc ? withoutZeros(options, true) : options;
+    if (Object.keys(said).length > 0) meaning["options"] = said;
   }
-  for (const file of [...node.loaded, ...node.unread]) {
-    const taken = file.blocks.find(
-      (block) => block.owner !== owner && block.owner !== sharedOwner && block.names.has(name),
-    );
-    if (taken !== undefined) throw definedByOwner(name, taken, file.path);
-  }
+  const platform = tableAt(table, "plugins", criImages, "runtime_platforms", name);
+  if (platform !== undefined && Object.keys(platform).length > 0) meaning["runtime_platform"] = platform;
+  return meaning;
+}
+
+/** The tables that go from one file. */
+function takenIn(node: Understood, owner: string, path: string, taking: readonly Adopted[]): Taken {
+  const names = new Set(taking.filter((each) => each.path === path).map(({ handler }) => handler));
+  const file = [...node.loaded, ...node.unread].find((each) => each.path === path);
+  if (names.size === 0 || file === undefined) return [];
+  return takenFrom(file.text, path, owner, [...names].flatMap(tablesOf));
+}
+
+/** The edit that reaches a goal, and what it takes over. */
+function editOf(node: Understood, goal: Goal, taking: readonly Adopted[]): FileEdit | undefined {
+  const edit = editFor(goal, bytesAt(node.seen, goal.path));
+  const adopts = taking.filter(({ path }) => path === goal.path);
+  if (edit === undefined) return undefined;
+  return { ...edit, labelFrom: node.site.rootFile, ...(adopts.length === 0 ? {} : { adopts }) };
 }
 
 /** containerd 2.x: one drop-in per owner, then the import that reaches it; the other way round to remove. */
-function planDropIn(node: Understood, owner: string, handlers: readonly Handler[]): FileEdit[] {
+function planDropIn(
+  node: Understood,
+  owner: string,
+  handlers: readonly Handler[],
+  taking: readonly Adopted[],
+): FileEdit[] {
   const { site, seen, schema, writeId } = node;
   const ourImport = importOf(site, node.version);
   const here = [...node.loaded, ...node.unread].filter((file) =>
@@ -242,15 +350,19 @@ function planDropIn(node: Understood, owner: string, handlers: readonly Handler[
     leavesShared: () => false,
     isRoot: path === site.rootFile,
     mustStay: namedByImport(node, path) || isLinked(seen, path),
+    taken: takenIn(node, owner, path, taking),
   });
-  const edit = (path: string, block: string | undefined) =>
-    withLabel(editFor(goal(path, block), bytesAt(seen, path)), site);
+  const edit = (path: string, block: string | undefined) => editOf(node, goal(path, block), taking);
 
   const dropIns = [...new Set([target, ...here.map((file) => file.path)])]
     .filter((path) => path !== site.rootFile)
     .map((path) => edit(path, path === target ? keepIfSame(node, path, owner, body) : undefined));
   const root = edit(site.rootFile, undefined);
-  const order = body === undefined ? [root, ...dropIns] : [...dropIns, root];
+  // What others define goes when ours is in effect: a handler that is the default must never be missing.
+  const others = [...new Set(taking.map(({ path }) => path))]
+    .filter((path) => path !== site.rootFile && path !== target && !here.some((file) => file.path === path))
+    .map((path) => edit(path, undefined));
+  const order = body === undefined ? [root, ...dropIns] : [...dropIns, root, ...others];
   return order.filter((change) => change !== undefined);
 }
 
@@ -297,13 +409,23 @@ function foreignReaches(node: Understood, path: string): boolean {
 }
 
 /** containerd 1.x: one marked block per owner in the file whose CRI table is in effect. */
-function planWinner(node: Understood, owner: string, handlers: readonly Handler[]): FileEdit[] {
+function planWinner(
+  node: Understood,
+  owner: string,
+  handlers: readonly Handler[],
+  taking: readonly Adopted[],
+): FileEdit[] {
   const { site, seen, schema, winner } = node;
+  const left = (file: Loaded) => {
+    const tables = takenIn(node, owner, file.path, taking).map(({ table }) => table);
+    return tables.length === 0 ? file.bareText : takeOut(file.bareText, tables, owner, file.path);
+  };
+  refuseUnmasking(node, taking, left);
   const ourImport = importOf(site, node.version);
   const body = handlers.length === 0 ? undefined : blockBody(handlers, criV2);
   if (body !== undefined)
     for (const { name } of handlers)
-      assertExtensible(winner.bareText, winner.path, ["plugins", criV2, "containerd", "runtimes", name]);
+      assertExtensible(left(winner), winner.path, ["plugins", criV2, "containerd", "runtimes", name]);
   const goal = (path: string, block: string | undefined): Goal => ({
     path,
     owner,
@@ -315,19 +437,34 @@ function planWinner(node: Understood, owner: string, handlers: readonly Handler[
     leavesShared: needsBuiltin,
     isRoot: path === site.rootFile,
     mustStay: namedByImport(node, path) || isLinked(seen, path),
+    taken: takenIn(node, owner, path, taking),
   });
-  const here = [...node.loaded, ...node.unread].filter((file) =>
-    file.blocks.some((block) => block.owner === owner),
-  );
-  const target = withLabel(
-    editFor(goal(winner.path, keepIfSame(node, winner.path, owner, body)), bytesAt(seen, winner.path)),
-    site,
-  );
+  const target = editOf(node, goal(winner.path, keepIfSame(node, winner.path, owner, body)), taking);
   // A block in a file that no longer wins is left over from before another file took its place.
-  const moved = here
+  const moved = [...node.loaded, ...node.unread]
+    .filter((file) => file.blocks.some((block) => block.owner === owner) || isTakenFrom(taking, file))
     .filter((file) => realPath(file) !== realPath(winner))
-    .map((file) => editFor(goal(file.path, undefined), bytesAt(seen, file.path)));
+    .map((file) => editOf(node, goal(file.path, undefined), taking));
   return [target, ...moved].filter((change) => change !== undefined);
+}
+
+function isTakenFrom(taking: readonly Adopted[], file: Loaded): boolean {
+  return taking.some(({ path }) => path === file.path);
+}
+
+/**
+ * On 1.x the last file that has a CRI table replaces those of all others. Were a handler the only thing in it,
+ * the table would go with the handler, and everything that it had masked would come into effect.
+ */
+function refuseUnmasking(node: Understood, taking: readonly Adopted[], left: (file: Loaded) => string): void {
+  const { winner, site } = node;
+  if (winner.path === site.rootFile || !isTakenFrom(taking, winner)) return;
+  if (tableAt(parseToml(left(winner), winner.path), "plugins", criV2) !== undefined) return;
+  throw new ShimctlError(
+    "unsupported-config",
+    "Cannot adopt from this file, as nothing else of it would be left and the files that it overrides would come into effect",
+    { path: winner.path, hint: "remove the file and its import, then run the same command without --adopt" },
+  );
 }
 
 /**
@@ -383,8 +520,4 @@ function bytesAt(seen: Snapshot, path: string): Uint8Array | null {
     `Cannot write this file, as it is ${read.kind === "other" ? `a ${read.what} file` : `not readable: ${read.reason}`}`,
     { path },
   );
-}
-
-function withLabel(edit: FileEdit | undefined, site: Site): FileEdit | undefined {
-  return edit === undefined ? undefined : { ...edit, labelFrom: site.rootFile };
 }

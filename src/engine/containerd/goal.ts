@@ -16,6 +16,7 @@ import {
 import { parseToml, type TomlTable } from "../../toml/parse.ts";
 import { proveEdit, withPath } from "../../toml/prove.ts";
 import { renderString } from "../../toml/render.ts";
+import { bareOf, type Taken, withoutTaken } from "../adopt.ts";
 import type { FileEdit } from "../backend.ts";
 import { mergeTables } from "../tables.ts";
 import { bare, sharedOwner, withoutDoubled } from "./load.ts";
@@ -42,6 +43,8 @@ export interface Goal {
   readonly isRoot: boolean;
   /** Somebody imports this very path, or links to it: it must stay, if empty, as containerd does not start without it. */
   readonly mustStay: boolean;
+  /** Definitions of others that ours take the place of. */
+  readonly taken: Taken;
 }
 
 const createdMark = "file created by shimctl";
@@ -96,7 +99,7 @@ function reach(goal: Goal, base: Uint8Array | null): Uint8Array | null {
 function startOf(goal: Goal, base: Uint8Array | null): string {
   const { path, ourImport } = goal;
   if (base === null) return "";
-  const text = withoutDoubled(decodeToml(base, path), path);
+  const text = withoutTaken(withoutDoubled(decodeToml(base, path), path), path, goal.owner, goal.taken);
   const blocks = findBlocks(text, path);
   const foreign = parseToml(bare(text, path, ourImport), path);
   const leaving =
@@ -184,7 +187,7 @@ function prove(goal: Goal, before: Uint8Array | null, after: Uint8Array | null):
 function withoutOursIn(goal: Goal, bytes: Uint8Array | null): Uint8Array | null {
   if (bytes === null) return null;
   const { path, owner, ourImport } = goal;
-  const text = withoutDoubled(decodeToml(bytes, path), path);
+  const text = withoutDoubled(bareOf(bytes, path, owner, goal.taken), path);
   const rest = removeBlock(removeBlock(text, owner, { path, force: true }), sharedOwner, {
     path,
     force: true,

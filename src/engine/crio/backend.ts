@@ -2,14 +2,25 @@ import { ShimctlError } from "../../error.ts";
 import type { Handler, Need } from "../../handler/model.ts";
 import { inServicePath } from "../../handler/resolve.ts";
 import { lineOf } from "../../toml/find.ts";
-import { parseToml } from "../../toml/parse.ts";
+import { parseToml, type TomlTable } from "../../toml/parse.ts";
 import { deepEqual } from "../../toml/prove.ts";
-import type { Backend, EngineState, EngineView, FileEdit, Holding, ServedHandler } from "../backend.ts";
-import { assertIntact, definedByOthers, definedByOwner, undefinedFor, writtenByNewer } from "../ownership.ts";
+import { adopt, takenFrom, withoutZeros } from "../adopt.ts";
+import type {
+  Adopted,
+  Adopting,
+  Backend,
+  EngineState,
+  EngineView,
+  FileEdit,
+  ForeignDefinition,
+  Holding,
+  ServedHandler,
+} from "../backend.ts";
+import { assertIntact, undefinedFor, writtenByNewer } from "../ownership.ts";
 import { isTable, tableAt } from "../tables.ts";
 import { builtinFor, check } from "./check.ts";
 import { editFor } from "./edit.ts";
-import { dropInFolder, runtimesIn, walk } from "./load.ts";
+import { dropInFolder, type Loaded, runtimesIn, walk } from "./load.ts";
 import { blockBody, fromTable, likeDefault } from "./table.ts";
 import { definer, type Understood, understand } from "./understand.ts";
 
@@ -20,9 +31,14 @@ export const crio: Backend = {
     return { files: wantedFiles, folders: wantedFolders };
   },
   read: (site, seen) => view(understand(site, seen)),
+  tablesOf,
   render: (handler, target) =>
     handler.crio === undefined ? undefined : blockBody([likeDefault(handler, target?.base)]),
 };
+
+function tablesOf(handler: string): string[][] {
+  return [["crio", "runtime", "runtimes", handler]];
+}
 
 /** CRI-O has one schema. */
 const schema = 1;
@@ -32,7 +48,7 @@ function view(node: Understood): EngineView {
   return {
     state: stateOf(node),
     handlersOf,
-    plan: (owner, desired) => plan(node, owner, desired),
+    plan: (owner, desired, adopting) => plan(node, owner, desired, adopting),
     check: (facts) => check(node, facts),
     needs: (handlers) => handlers.flatMap(needs),
     expect(owner, desired) {
@@ -101,18 +117,50 @@ function stateOf(node: Understood): EngineState {
         }),
       ),
     ),
+    // Only a report asks for it.
+    get foreign() {
+      return foreignIn(node);
+    },
+    imports: [],
   };
+}
+
+function foreignIn(node: Understood): ForeignDefinition[] {
+  return node.loaded.flatMap((file) =>
+    Object.entries(runtimesIn(file.bareTable) ?? {}).flatMap(([name, table]): ForeignDefinition[] => {
+      if (!isTable(table)) return [];
+      const line = lineIn(file, name);
+      const path = table["runtime_path"];
+      return [
+        {
+          name,
+          path: file.path,
+          ...(line === undefined ? {} : { line }),
+          runtimeType: typeOf(table),
+          programs: typeof path === "string" && path !== "" ? [path] : [],
+        },
+      ];
+    }),
+  );
+}
+
+function lineIn(file: Loaded, name: string): number | undefined {
+  return lineOf(file.text, ["crio", "runtime", "runtimes", name]);
+}
+
+function typeOf(table: TomlTable): string {
+  const type = table["runtime_type"];
+  return typeof type === "string" && type !== "" ? type : "oci";
 }
 
 function served(node: Understood, builtin: string | undefined): ServedHandler[] {
   const handlers = Object.entries(node.runtimes).map(([name, table]): ServedHandler => {
     const file = definer(node, name);
-    const type = isTable(table) ? table["runtime_type"] : undefined;
     return {
       name,
       path: file?.path,
       owner: file?.blocks.find((block) => block.names.has(name))?.owner,
-      runtimeType: typeof type === "string" && type !== "" ? type : "oci",
+      runtimeType: isTable(table) ? typeOf(table) : "oci",
     };
   });
   if (builtin !== undefined && node.runtimes[builtin] === undefined)
@@ -136,13 +184,18 @@ function handlersIn(node: Understood, owner: string): Handler[] {
 }
 
 /** One drop-in per owner; what the owner has elsewhere moves there. */
-function plan(node: Understood, owner: string, desired: readonly Handler[]): FileEdit[] {
+function plan(
+  node: Understood,
+  owner: string,
+  desired: readonly Handler[],
+  adopting: Adopting | undefined,
+): FileEdit[] {
   const folder = dropInFolder(node.site);
   const base = node.defaultHandler === undefined ? undefined : tableAt(node.runtimes, node.defaultHandler);
   const handlers = desired
     .map((handler) => likeDefault(handler, base))
     .sort((a, b) => (a.name < b.name ? -1 : 1));
-  for (const handler of handlers) assertDefinable(node, owner, handler);
+  const taking = handlers.flatMap((handler) => adoptedFor(node, owner, handler, adopting));
   const here = node.loaded.filter((file) => file.blocks.some((block) => block.owner === owner));
   for (const file of here)
     for (const block of file.blocks) if (block.owner === owner) assertIntact(block, file.path);
@@ -151,7 +204,9 @@ function plan(node: Understood, owner: string, desired: readonly Handler[]): Fil
     here.find((file) => file.path.startsWith(`${folder}/`))?.path ?? `${folder}/50-shimctl-${owner}.conf`;
   const body = handlers.length === 0 ? undefined : blockBody(handlers);
   const tempDir = folder.slice(0, folder.lastIndexOf("/"));
-  return [...new Set([target, ...here.map((file) => file.path)])].flatMap((path) => {
+  // What others define goes last: a handler that is the default must never be missing.
+  const paths = [target, ...here.map((file) => file.path), ...taking.map((each) => each.path)];
+  return [...new Set(paths)].flatMap((path) => {
     const read = node.seen.files.get(path);
     if (read !== undefined && read.kind !== "file" && read.kind !== "absent") {
       throw new ShimctlError(
@@ -162,22 +217,51 @@ function plan(node: Understood, owner: string, desired: readonly Handler[]): Fil
     }
     const block = path === target ? keepIfSame(node, path, owner, body) : undefined;
     const file = read?.kind === "file" ? read : undefined;
-    const place = { path, owner, tempDir, mustStay: file?.linked === true };
+    const adopts = taking.filter((each) => each.path === path);
+    const text = node.loaded.find((each) => each.path === path)?.text;
+    const names = [...new Set(adopts.map((each) => each.handler))];
+    const taken = text === undefined ? [] : takenFrom(text, path, owner, names.flatMap(tablesOf));
+    const place = { path, owner, tempDir, mustStay: file?.linked === true, taken };
     const edit = editFor(place, block, file?.bytes ?? null);
-    return edit === undefined ? [] : [{ ...edit, labelFrom: node.loaded[0]?.path ?? node.site.rootFile }];
+    if (edit === undefined) return [];
+    const labelFrom = node.loaded[0]?.path ?? node.site.rootFile;
+    return [{ ...edit, labelFrom, ...(adopts.length === 0 ? {} : { adopts }) }];
   });
 }
 
-function assertDefinable(node: Understood, owner: string, handler: Handler): void {
+/** Every definition of a handler that is not the owner's, where it may be taken over; it throws where not. */
+function adoptedFor(
+  node: Understood,
+  owner: string,
+  handler: Handler,
+  adopting: Adopting | undefined,
+): Adopted[] {
   const { name } = handler;
   if (handler.crio === undefined) throw undefinedFor("CRI-O", "crio", name);
-  for (const file of node.loaded) {
-    if (isTable(runtimesIn(file.bareTable)?.[name])) {
-      throw definedByOthers(name, file.path, lineOf(file.text, ["crio", "runtime", "runtimes", name]));
-    }
-    const taken = file.blocks.find((block) => block.owner !== owner && block.names.has(name));
-    if (taken !== undefined) throw definedByOwner(name, taken, file.path);
-  }
+  // The last file that has a handler's table replaces those of all others.
+  const winning = node.loaded.findLast((file) => isTable(runtimesIn(file.bareTable)?.[name]));
+  const meaning = meaningIn(winning?.bareTable, name);
+  const places = node.loaded.flatMap((file) => [
+    ...(isTable(runtimesIn(file.bareTable)?.[name])
+      ? [{ path: file.path, line: lineIn(file, name), owner: undefined, meaning }]
+      : []),
+    ...file.blocks
+      .filter((block) => block.owner !== owner && block.names.has(name))
+      .map((block) => ({
+        path: file.path,
+        line: block.line,
+        owner: block.owner,
+        meaning: meaningIn(parseToml(block.body, file.path), name),
+      })),
+  ]);
+  if (places.length === 0) return [];
+  return adopt(name, meaningIn(parseToml(blockBody([handler]), ""), name), places, adopting);
+}
+
+/** What a handler's table means to CRI-O: without what it says and CRI-O would do anyway. */
+function meaningIn(table: TomlTable | undefined, name: string): TomlTable {
+  const own = withoutZeros(tableAt(table ?? {}, "crio", "runtime", "runtimes", name) ?? {}, true);
+  return { ...own, runtime_type: typeOf(own) };
 }
 
 /** The block's own text where it already means the same: a new release alone changes nothing on a node. */

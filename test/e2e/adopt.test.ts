@@ -1,0 +1,278 @@
+import { describe, expect, test } from "bun:test";
+import { readFileSync, rmSync, writeFileSync } from "node:fs";
+import { sha256 } from "../../src/sha256.ts";
+import { type EngineCase, engineCases } from "../support/engine_case.ts";
+import { kataHandler, kataHandlerCrio } from "../support/leftovers.ts";
+import { Node } from "../support/node.ts";
+
+/** Where kata-deploy's handler stands, and what stands around it. */
+function leftByKata(engineCase: EngineCase): { path: string; before: string; theirs: string; after: string } {
+  const { main, files } = engineCase;
+  if (engineCase.engine === "crio") {
+    const [before = "", theirs = ""] = kataHandlerCrio("qemu").split(/\n(?=\[crio\.runtime)/);
+    return { path: "/etc/crio/crio.conf.d/99-kata-deploy", before: `${before}\n`, theirs, after: "" };
+  }
+  const schema = engineCase.version.startsWith("1.") ? 2 : 3;
+  return {
+    path: main,
+    before: `${files[main]}\n`,
+    theirs: kataHandler(schema, "qemu"),
+    after: "\n[grpc]\nuid = 0\n",
+  };
+}
+
+/** What the engine's configuration holds, ours left out: bytes of others. */
+function configuration(node: Node, engineCase: EngineCase): Record<string, string> {
+  return Object.fromEntries(node.loaded(engineCase).map((path) => [path, node.text(path)]));
+}
+
+describe.each([...engineCases])("$name", (engineCase) => {
+  const { path, before, theirs, after } = leftByKata(engineCase);
+  const nodeWith = (definition = theirs) => {
+    const node = Node.of(engineCase);
+    node.place(path, before + definition + after);
+    return node;
+  };
+  const different = theirs.replace("/configuration-qemu.toml", "/configuration-other.toml");
+
+  test("a handler that others define is a conflict that names file, line and --adopt", async () => {
+    using node = nodeWith();
+    const tree = node.tree();
+    const ran = await node.run(["install", "kata-qemu", "--json"]);
+    const line = before.split("\n").length;
+    expect([ran.code, ran.json()["error"]]).toMatchObject([
+      5,
+      { code: "conflict", path, line, hint: expect.stringContaining("--adopt") },
+    ]);
+    expect(node.tree()).toEqual(tree);
+  });
+
+  test("--adopt puts ours in the place of one that means the same, and nothing else changes", async () => {
+    using node = nodeWith();
+    const others = configuration(node, engineCase);
+    const ran = await node.run(["install", "kata-qemu", "--adopt", "--json"]);
+    expect([ran.code, ran.err]).toEqual([0, ""]);
+    const store = sha256(new TextEncoder().encode(before + theirs + after));
+    expect(ran.json()["adopted"]).toMatchObject([
+      { handler: "kata-qemu", path, owner: null, store, diff: null },
+    ]);
+    expect(readFileSync(`${node.root}/var/lib/shimctl/store/${store}`, "utf8")).toBe(before + theirs + after);
+    const status = (await node.run(["status", "--json"])).json();
+    expect([status["result"], status["owners"]]).toMatchObject([
+      "in sync",
+      [{ handlers: ["kata-qemu"], adopted: { "kata-qemu": [{ path, store }] } }],
+    ]);
+
+    expect((await node.run(["install", "kata-qemu", "--adopt"])).out).toStartWith("unchanged");
+    expect((await node.run(["uninstall", "--all"])).code).toBe(0);
+    const rest = configuration(node, engineCase);
+    const expected =
+      engineCase.engine === "crio" ? before.trimEnd() : before.trimEnd() + after.replace(/^\n/, "\n\n");
+    expect(rest[path]?.trimEnd()).toBe(expected.trimEnd());
+    expect({ ...rest, [path]: "" }).toEqual({ ...others, [path]: "" });
+  });
+
+  test("--adopt refuses one that means something else, and shows what differs", async () => {
+    using node = nodeWith(different);
+    const tree = node.tree();
+    const ran = await node.run(["install", "kata-qemu", "--adopt", "--json"]);
+    expect([ran.code, ran.json()["error"]]).toMatchObject([
+      5,
+      { path, hint: expect.stringContaining("--adopt=replace") },
+    ]);
+    const { diff } = ran.json()["error"] as { diff: string };
+    expect(diff).toMatch(/^-.*configuration-other\.toml/m);
+    expect(diff).toMatch(/^\+.*configuration-qemu\.toml/m);
+    for (const command of [["install"], ["diff", "install"]]) {
+      const said = await node.run([...command, "kata-qemu", "--adopt"]);
+      expect([said.code, said.err]).toEqual([5, expect.stringContaining("configuration-other.toml")]);
+    }
+    expect(node.tree()).toEqual(tree);
+  });
+
+  test("--adopt=replace takes that too, in one transaction", async () => {
+    using node = nodeWith(different);
+    const dry = await node.run(["install", "kata-qemu", "--adopt=replace", "--dry-run", "--json"]);
+    const ran = await node.run(["install", "kata-qemu", "--adopt=replace", "--json"]);
+    expect([ran.code, ran.json()["changes"]]).toEqual([0, dry.json()["changes"]]);
+    expect(ran.json()["adopted"]).toMatchObject([
+      { path, diff: expect.stringContaining("configuration-other.toml") },
+    ]);
+    const text = Object.values(configuration(node, engineCase)).join("\n");
+    expect([text.includes("configuration-other"), text.split("configuration-qemu.toml").length]).toEqual([
+      false,
+      2,
+    ]);
+    const journal = node
+      .text("/var/lib/shimctl/journal")
+      .split("\n")
+      .filter((line) => line.includes('"begin"'));
+    expect(journal).toHaveLength(1);
+  });
+
+  test("apply adopts as install does", async () => {
+    using node = nodeWith();
+    node.place("/handlers.toml", 'format = 1\n[handlers.kata-qemu]\npreset = "kata-qemu"\n');
+    const file = `${node.root}/handlers.toml`;
+    expect((await node.run(["apply", "-f", file])).code).toBe(5);
+    expect((await node.run(["apply", "-f", file, "--adopt"])).code).toBe(0);
+  });
+
+  test("another owner's handler can be adopted, and is that owner's no more", async () => {
+    using node = Node.of(engineCase);
+    await node.run(["install", "kata-qemu", "kata-clh", "--owner", "one"]);
+    expect((await node.run(["install", "kata-qemu", "--owner", "two"])).code).toBe(5);
+    expect((await node.run(["install", "kata-qemu", "--owner", "two", "--adopt"])).code).toBe(0);
+    const status = (await node.run(["status", "--json"])).json();
+    expect([status["result"], status["owners"]]).toMatchObject([
+      "in sync",
+      expect.arrayContaining([
+        expect.objectContaining({ owner: "one", handlers: ["kata-clh"], intact: true }),
+        expect.objectContaining({ owner: "two", handlers: ["kata-qemu"], intact: true }),
+      ]),
+    ]);
+    // Their last one goes with their block.
+    expect((await node.run(["install", "kata-clh", "--owner", "two", "--adopt"])).code).toBe(0);
+    expect((await node.run(["uninstall", "--all", "--owner", "one", "--json"])).json()["result"]).toBe(
+      "unchanged",
+    );
+    expect((await node.run(["uninstall", "--all", "--owner", "two"])).code).toBe(0);
+    expect(configuration(node, engineCase)).toEqual({ ...engineCase.files });
+  });
+
+  describe("a run that adopted and was cut short before its end", () => {
+    /** The journal as it was when every file was in place and nothing else. */
+    const cutShort = (node: Node) => {
+      const journal = `${node.root}/var/lib/shimctl/journal`;
+      const lines = readFileSync(journal, "utf8").split("\n");
+      writeFileSync(
+        journal,
+        lines
+          .filter((line) => line !== "" && !/"step":"(complete|end)"/.test(line))
+          .join("\n")
+          .concat("\n"),
+      );
+      rmSync(`${node.root}/var/lib/shimctl/record.json`);
+    };
+
+    test("is undone to the byte", async () => {
+      using node = nodeWith(different);
+      const others = configuration(node, engineCase);
+      await node.run(["install", "kata-qemu", "--adopt=replace"]);
+      cutShort(node);
+      const ran = await node.run(["uninstall", "no-such-handler"]);
+      expect([ran.code, ran.err]).toEqual([0, expect.stringContaining("undid an install")]);
+      expect(configuration(node, engineCase)).toEqual(others);
+    });
+
+    test("is undone beside what somebody added to the file since", async () => {
+      using node = nodeWith(different);
+      const others = configuration(node, engineCase);
+      await node.run(["install", "kata-qemu", "--adopt=replace"]);
+      cutShort(node);
+      node.place(path, `# added since\n${node.text(path)}`);
+      expect((await node.run(["uninstall", "no-such-handler"])).code).toBe(0);
+      expect(configuration(node, engineCase)).toEqual({
+        ...others,
+        [path]: `# added since\n${others[path]}`,
+      });
+    });
+
+    test("is undone in another owner's block too", async () => {
+      using node = Node.of(engineCase);
+      await node.run(["install", "kata-qemu", "kata-clh", "--owner", "one"]);
+      const others = configuration(node, engineCase);
+      const record = readFileSync(`${node.root}/var/lib/shimctl/record.json`);
+      await node.run(["install", "kata-qemu", "--owner", "two", "--adopt"]);
+      cutShort(node);
+      node.place("/var/lib/shimctl/record.json", record);
+      expect((await node.run(["uninstall", "no-such-handler", "--owner", "two"])).code).toBe(0);
+      expect(configuration(node, engineCase)).toEqual(others);
+      expect((await node.run(["status"])).code).toBe(0);
+    });
+  });
+
+  test("the tool's later rewrite is drift, and the next install mends it", async () => {
+    using node = nodeWith();
+    await node.run(["install", "kata-qemu", "--adopt"]);
+    // kata-deploy writes its file anew at every start of its pod: from what it knows, or from its backup.
+    if (engineCase.block("default") === path) node.place(path, before + theirs + after);
+    else if (engineCase.engine === "crio") node.place(path, before + theirs);
+    else node.place(path, `${node.text(path)}\n${theirs}`);
+    const status = (await node.run(["status", "--json"])).json();
+    expect([status["result"], JSON.stringify(status["drift"])]).toEqual([
+      "drifted",
+      expect.stringContaining(path),
+    ]);
+    const ran = await node.run(["install", "kata-qemu", "--json"]);
+    expect([ran.code, ran.json()["adopted"]]).toMatchObject([0, [{ path }]]);
+    expect((await node.run(["status"])).code).toBe(0);
+  });
+
+  test("is known as adopted after the record was lost", async () => {
+    using node = nodeWith();
+    await node.run(["install", "kata-qemu", "--adopt"]);
+    const record = `${node.root}/var/lib/shimctl/record.json`;
+    const adopted = () =>
+      JSON.parse(readFileSync(record, "utf8")).roots[engineCase.rootFile].owners.default.adopted;
+    const before = adopted();
+    rmSync(record);
+    await node.run(["install", "kata-clh"]);
+    expect(adopted()).toEqual(before);
+  });
+
+  test("the tool's later removal of its own file takes nothing of ours", async () => {
+    if (engineCase.engine !== "crio") return;
+    using node = nodeWith();
+    await node.run(["install", "kata-qemu", "--adopt"]);
+    rmSync(node.root + path);
+    expect((await node.run(["status", "--json"])).json()).toMatchObject({ result: "in sync", leftBy: [] });
+  });
+
+  test("status names what the tool left, before and after", async () => {
+    using node = nodeWith();
+    expect((await node.run(["status"])).out).toMatch(
+      new RegExp(`^left by kata-deploy: .*${path} \\(kata-qemu\\)`, "m"),
+    );
+    const { leftBy } = (await node.run(["status", "--json"])).json();
+    expect(leftBy).toMatchObject([{ tool: "kata-deploy", path, handlers: ["kata-qemu"] }]);
+  });
+
+  test("no secret is shown in a difference", async () => {
+    using node = nodeWith(
+      different.replace(/^(\s*)(runtime_path.*)$/m, `$1$2\n$1api_token = "hunter2-canary"`),
+    );
+    const ran = await node.run(["install", "kata-qemu", "--adopt"]);
+    expect([ran.code, ran.err]).toEqual([5, expect.not.stringContaining("hunter2-canary")]);
+    expect(ran.err).toContain("api_token");
+  });
+});
+
+test("a value that --adopt does not know is refused", async () => {
+  using node = new Node("2.1.9", "version = 3\n");
+  const ran = await node.run(["install", "kata-qemu", "--adopt=all"]);
+  expect([ran.code, ran.err]).toEqual([2, expect.stringContaining("identical or replace")]);
+});
+
+test("on 1.x a file that would stop masking others is not adopted from", async () => {
+  using node = new Node(
+    "1.7.24",
+    'version = 2\nimports = ["/etc/containerd/extra.toml"]\n[plugins."io.containerd.grpc.v1.cri"]\nsandbox_image = "x"\n',
+  );
+  node.place("/etc/containerd/extra.toml", kataHandler(2, "qemu"));
+  const tree = node.tree();
+  const ran = await node.run(["install", "kata-qemu", "--adopt=replace"]);
+  expect([ran.code, ran.err]).toEqual([3, expect.stringContaining("would come into effect")]);
+  expect(node.tree()).toEqual(tree);
+});
+
+test("an adopted default handler is never missing between two writes", async () => {
+  using node = new Node(
+    "2.1.9",
+    `version = 3\n[plugins."io.containerd.cri.v1.runtime".containerd]\ndefault_runtime_name = "kata-qemu"\n\n${kataHandler(3, "qemu")}`,
+  );
+  const ran = await node.run(["install", "kata-qemu", "--adopt", "--json"]);
+  const paths = (ran.json()["changes"] as { path: string }[]).map((change) => change.path);
+  expect(paths).toEqual(["/etc/containerd/conf.d/50-shimctl-default.toml", "/etc/containerd/config.toml"]);
+  expect((await node.run(["uninstall", "--all"])).code).toBe(5);
+});
