@@ -28,6 +28,7 @@ interface Ended extends Operation {
   readonly result: Result;
   readonly started: number;
   readonly ended: number;
+  readonly err: string;
 }
 
 /** Mulberry32: the same plan for the same seed; what the kernel makes of it is another matter. */
@@ -80,14 +81,19 @@ function stopping(command: readonly string[], random: () => number): readonly st
   return [strace, "-f", "-qq", "-o", "/dev/null", "-e", `trace=${name}`, "-e", inject, ...command];
 }
 
-/** One process of the executable: stopped a few times for a while wherever it is by then, or at a certain call. */
+/**
+ * One process of the executable: stopped a few times for a while wherever it is by then, or at a certain call. Or
+ * killed, and started again as a pod's container is.
+ */
 async function play(
   node: Node,
   handler: string,
-  { command, epoch }: Operation,
+  operation: Operation,
   delay: number,
   random: () => number,
+  mayDie: boolean,
 ): Promise<Ended> {
+  const { command, epoch } = operation;
   const atCall = existsSync(strace) && random() < 1 / 3;
   const pauses = Array.from({ length: Math.floor(random() * 4) }, () => ({
     after: random() * 40,
@@ -101,8 +107,12 @@ async function play(
   const plain = [compiled(), ...own, ...node.options];
   const [program = "", ...args] = atCall ? stopping(plain, random) : plain;
   // A group of its own, so that one that strace has started is reached as well.
-  const child = spawn(program, args, { stdio: ["ignore", "pipe", "ignore"], detached: true });
+  const child = spawn(program, args, { stdio: ["ignore", "pipe", "pipe"], detached: true });
   let out = "";
+  let err = "";
+  child.stderr.on("data", (chunk: Buffer) => {
+    err += chunk.toString();
+  });
   child.stdout.on("data", (chunk: Buffer) => {
     out += chunk.toString();
   });
@@ -121,6 +131,11 @@ async function play(
       // It has ended, and its output is still to be read.
     }
   };
+  const killed = (async () => {
+    if (!mayDie || random() < 0.4) return;
+    await sleep(random() * 60);
+    signal("SIGKILL");
+  })();
   const paused = (async () => {
     for (const { after, ms } of pauses) {
       await sleep(after);
@@ -133,9 +148,12 @@ async function play(
   })();
   const code = await closed;
   const ended = performance.now();
-  await paused;
-  const { result } = JSON.parse(out) as { result: Result };
-  return { command, epoch, code, result, started, ended };
+  await Promise.all([paused, killed]);
+  if (mayDie && code === null) return play(node, handler, operation, random() * 30, random, false);
+  const { result, error } = JSON.parse(out) as { result: Result; error: object | null };
+  // A strace that loses count of stops says so by its exit code, when the run it watched is over.
+  const ownCode = atCall && error === null ? 0 : code;
+  return { command, epoch, code: ownCode, result, started, ended, err };
 }
 
 /** What one after another would do: an own, much simpler account of what epochs mean. */
@@ -172,7 +190,7 @@ function nameOf({ command, epoch }: Operation): string {
 }
 
 /** What is wrong with the end of one interleaving. */
-async function problemsOf(round: number, engineCase: EngineCase): Promise<string[]> {
+async function problemsOf(round: number, engineCase: EngineCase, mayDie: boolean): Promise<string[]> {
   const random = randomOf(seed + round);
   const [kata] = engineCase.handlers;
   const operations = random() < 0.5 ? installedAtLast : removedAtLast;
@@ -181,7 +199,7 @@ async function problemsOf(round: number, engineCase: EngineCase): Promise<string
   const apart = random() * 60;
   const ended = await Promise.all(
     operations.map((operation, index) =>
-      play(node, kata, operation, index * apart * random(), randomOf(seed + round * 10 + index)),
+      play(node, kata, operation, index * apart * random(), randomOf(seed + round * 10 + index), mayDie),
     ),
   );
   // There is none where the first to come was an uninstall, and everything after it late.
@@ -189,19 +207,24 @@ async function problemsOf(round: number, engineCase: EngineCase): Promise<string
   const journal = parseJournal(written)
     .filter((line) => line.step === "begin")
     .map(({ command, order }) => `${command}(${order?.epoch})`);
-  const explained = ordersOf(ended).some(
-    (order) =>
-      explain(order) &&
-      order
-        .filter(({ result }) => result === "changed")
-        .map(nameOf)
-        .join() === journal.join(),
-  );
+  // What became of a run that was killed, nobody was told.
+  const explained =
+    mayDie ||
+    ordersOf(ended).some(
+      (order) =>
+        explain(order) &&
+        order
+          .filter(({ result }) => result === "changed")
+          .map(nameOf)
+          .join() === journal.join(),
+    );
   const isInstalled = operations === installedAtLast;
   const status = await node.run(["status", "--json"]);
   const handlers = status.json()["handlers"] as { name: string; owner?: string }[];
   const owned = handlers.filter(({ owner }) => owner === "default").map(({ name }) => name);
-  const told = ended.map((run) => `${nameOf(run)} ${run.code} ${run.result}`).join(", ");
+  const told = ended
+    .map((run) => `${nameOf(run)} ${run.code} ${run.result}${run.code === 0 ? "" : ` ${run.err}`}`)
+    .join(", ");
   return [
     ...(ended.every(({ code }) => code === 0) ? [] : ["a run failed"]),
     ...(explained ? [] : ["no order explains it"]),
@@ -211,28 +234,38 @@ async function problemsOf(round: number, engineCase: EngineCase): Promise<string
   ].map((problem) => `round ${round} on ${engineCase.name}: ${problem}: ${told}; journal: ${journal.join()}`);
 }
 
+async function playRounds(count: number, mayDie: boolean): Promise<void> {
+  const { TMPDIR } = process.env;
+  compiled();
+  // Small trees that need not outlive the test: a disk would make it far longer.
+  if (existsSync("/dev/shm")) process.env["TMPDIR"] = "/dev/shm";
+  const problems: string[] = [];
+  const left = Array.from({ length: count }, (_, round) => round);
+  const worker = async () => {
+    for (let round = left.shift(); round !== undefined; round = left.shift()) {
+      const engineCase = engineCases[round % engineCases.length];
+      if (engineCase !== undefined) problems.push(...(await problemsOf(round, engineCase, mayDie)));
+    }
+  };
+  try {
+    await Promise.all(Array.from({ length: nodesAtOnce }, worker));
+  } finally {
+    if (TMPDIR === undefined) delete process.env["TMPDIR"];
+    else process.env["TMPDIR"] = TMPDIR;
+  }
+  expect(problems).toEqual([]);
+}
+
+const timeoutMs = 30_000 + rounds * 1_000;
+
 test(
   `the seed, as outcome: ${rounds} interleavings of late and early incarnations end as the newest epoch wants it`,
-  async () => {
-    const { TMPDIR } = process.env;
-    compiled();
-    // Small trees that need not outlive the test: a disk would make it far longer.
-    if (existsSync("/dev/shm")) process.env["TMPDIR"] = "/dev/shm";
-    const problems: string[] = [];
-    const left = Array.from({ length: rounds }, (_, round) => round);
-    const worker = async () => {
-      for (let round = left.shift(); round !== undefined; round = left.shift()) {
-        const engineCase = engineCases[round % engineCases.length];
-        if (engineCase !== undefined) problems.push(...(await problemsOf(round, engineCase)));
-      }
-    };
-    try {
-      await Promise.all(Array.from({ length: nodesAtOnce }, worker));
-    } finally {
-      if (TMPDIR === undefined) delete process.env["TMPDIR"];
-      else process.env["TMPDIR"] = TMPDIR;
-    }
-    expect(problems).toEqual([]);
-  },
-  30_000 + rounds * 1_000,
+  () => playRounds(rounds, false),
+  timeoutMs,
+);
+
+test(
+  `and so do ${Math.ceil(rounds / 4)} where runs are killed and started again`,
+  () => playRounds(Math.ceil(rounds / 4), true),
+  timeoutMs,
 );
