@@ -25,6 +25,13 @@ export function parseHandlerFile(bytes: Uint8Array, path: string): ReadFile {
     return offset === undefined ? { path } : factsAt(text, offset, path);
   };
   const format = table["format"];
+  if (typeof format === "bigint" && format > handlerFileFormat) {
+    throw new ShimctlError(
+      "usage",
+      `Cannot read this handler file, as it is written for a newer shimctl: format ${format}`,
+      { ...locate(["format"]), hint: `run a release that reads format ${format} of handler files` },
+    );
+  }
   if (format !== BigInt(handlerFileFormat)) {
     throw new ShimctlError(
       "usage",

@@ -105,6 +105,30 @@ export function findBlocks(source: string | Scan, path?: string): Block[] {
       );
 }
 
+/**
+ * The text to read where a newer release has written blocks into it: their marker lines count as comments of
+ * somebody's, at the same offsets. Nothing may be written on the ground of it: `newer` tells the first such block.
+ */
+export function setAsideNewer(text: string, path?: string): AsideText {
+  const scanned = scanToml(text, path);
+  const { blocks, problems } = inspectBlocks(scanned);
+  const newer = problems.filter((problem) => problem.newer);
+  if (newer.length === 0) return { text, newer: undefined, newerBlocks: [] };
+  const newerBlocks = blocks.filter((block) => block.format > markerFormat);
+  const ends = newerBlocks.map(({ span }) => lineStart(text, span.end));
+  const plain = [...newer.map(({ offset }) => offset), ...ends].reduce((rest, offset) => {
+    const at = rest.indexOf("shimctl", offset);
+    return splice(rest, { start: at, end: at + "shimctl".length }, "SHIMCTL");
+  }, text);
+  return { text: plain, newer: newer[0], newerBlocks };
+}
+
+interface AsideText {
+  readonly text: string;
+  readonly newer: MarkerProblem | undefined;
+  readonly newerBlocks: readonly Block[];
+}
+
 /** Blocks and problems alike, without refusing: for reports on a file that someone has edited. */
 export function inspectBlocks(source: string | Scan): Inspection {
   const scanned = typeof source === "string" ? scanToml(source) : source;

@@ -11,6 +11,7 @@ export {
   type MarkerProblem,
   removeBlock,
   renderBlock,
+  setAsideNewer,
   setBlock,
 } from "./block.ts";
 export { canExtend, isExplicitTable, type Obstacle } from "./extend.ts";

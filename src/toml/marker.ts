@@ -51,7 +51,9 @@ export function sharedComment({ mark, hash }: SharedMark): string {
 /** The mark in a comment at the end of a line; undefined also when someone wrote more into it. */
 export function readShared(comment: string): SharedMark | undefined {
   const [, mark, hash] = /^# shimctl shared: (\w[^#]*) sha256=([0-9a-f]{16})$/.exec(comment) ?? [];
-  return mark === undefined || hash === undefined ? undefined : { mark, hash };
+  // It has no number in format 1. A newer one is not ours to touch: that line is as good as anybody's.
+  if (mark === undefined || hash === undefined || / format=/.test(mark)) return undefined;
+  return { mark, hash };
 }
 
 /** Whether a comment is one that we write. */

@@ -1,6 +1,7 @@
 import { describe, expect, test } from "bun:test";
 import { existsSync, lstatSync, readFileSync } from "node:fs";
 import { recover } from "../../src/transaction/recover.ts";
+import { engineCases } from "../support/engine_case.ts";
 import { Node } from "../support/node.ts";
 import { environmentOf, stateOf } from "../support/transaction.ts";
 
@@ -152,6 +153,52 @@ describe("a node of a newer release", () => {
     expect(() => state.store(new Uint8Array())).toThrow("format 3");
   });
 });
+
+for (const engineCase of engineCases) {
+  const [first, second, third] = engineCase.handlers;
+  const path = engineCase.block("default");
+
+  describe(`${engineCase.name}: a block that a newer release has written`, () => {
+    async function newerBlock(): Promise<Node> {
+      const node = Node.of(engineCase);
+      expect((await node.run(["install", first])).code).toBe(0);
+      expect((await node.run(["install", second, "--owner", "other"])).code).toBe(0);
+      const text = node.text(path).replace(/(BEGIN shimctl default format=)1 sha256=\w+/, "$12 blake3=zz");
+      node.place(path, text);
+      return node;
+    }
+
+    test("is read: status names its owner and its handlers, and its format", async () => {
+      using node = await newerBlock();
+      const { code, out } = await node.run(["status"]);
+      expect([code, out]).toEqual([0, expect.stringContaining("a block of a newer format, 2: default")]);
+      const { owners, problems } = (await node.run(["status", "--json"])).json();
+      expect(owners).toContainEqual(
+        expect.objectContaining({ owner: "default", handlers: [first], intact: true, loaded: true }),
+      );
+      expect(problems).toContainEqual(expect.objectContaining({ rule: "newer-format", path }));
+      expect((await node.run(["check"])).code).toBe(0);
+    });
+
+    for (const args of [
+      ["install", third],
+      ["install", first],
+      ["uninstall", "--all"],
+      ["install", third, "--owner", "other"],
+      ["uninstall", "--all", "--owner", "other"],
+      ["install", third, "--owner", "third", "--dry-run"],
+    ]) {
+      test(`${args.join(" ")} is refused, and nothing is written`, async () => {
+        using node = await newerBlock();
+        const before = node.tree();
+        const { code, err } = await node.run(args);
+        expect([code, err]).toEqual([3, expect.stringContaining("a block of a newer format, 2: default")]);
+        expect(err).toContain("next: use the newer shimctl that wrote this block");
+        expect(node.tree()).toEqual(before);
+      });
+    }
+  });
+}
 
 describe("a record of this format", () => {
   test("with keys that this release does not know is no lost one, and keeps them", async () => {

@@ -16,7 +16,7 @@ import type {
   ServedHandler,
   Snapshot,
 } from "../backend.ts";
-import { assertIntact, undefinedFor, writtenByNewer } from "../ownership.ts";
+import { assertIntact, newerBlocks, refuseNewer, undefinedFor, writtenByNewer } from "../ownership.ts";
 import { isTable, tableAt } from "../tables.ts";
 import { builtinBody, saysBuiltIn } from "./builtin.ts";
 import { check } from "./check.ts";
@@ -74,7 +74,7 @@ function view(node: Understood): EngineView {
     state,
     handlersOf,
     plan: (owner, desired, adopting) => plan(node, owner, desired, handlersOf(owner), adopting),
-    check: (facts) => check(node, facts),
+    check: (facts) => [...check(node, facts), ...newerBlocks([...node.loaded, ...node.unread])],
     needs: (handlers) => handlers.flatMap(needs),
     stage: (folder) => stage(node.loaded, folder),
     expect: (owner, desired) => {
@@ -90,14 +90,14 @@ const ids = [criV2, criV3];
 function stateOf(node: Understood): EngineState {
   const files = [...node.loaded, ...node.unread];
   const holdings: Holding[] = files.flatMap((file) =>
-    file.blocks
+    [...file.blocks, ...file.newerBlocks]
       .filter((block) => block.owner !== sharedOwner)
       .map((block) => ({
         owner: block.owner,
         path: file.path,
         line: block.line,
         handlers: [...block.names],
-        intact: block.intact,
+        intact: block.intact || file.newerBlocks.includes(block),
         loaded: isServed(node, file, block),
       })),
   );
@@ -221,6 +221,7 @@ function plan(
   present: readonly Handler[],
   adopting: Adopting | undefined,
 ): FileEdit[] {
+  refuseNewer([...node.loaded, ...node.unread]);
   const held = present.map((handler) => handler.name);
   if (node.refusal !== undefined && desired.some((handler) => !held.includes(handler.name)))
     throw node.refusal;

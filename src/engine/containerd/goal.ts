@@ -18,6 +18,7 @@ import { proveEdit, withPath } from "../../toml/prove.ts";
 import { renderString } from "../../toml/render.ts";
 import { bareOf, type Taken, withoutTaken } from "../adopt.ts";
 import type { FileEdit } from "../backend.ts";
+import { proveAround } from "../ownership.ts";
 import { mergeTables } from "../tables.ts";
 import { bare, sharedOwner, withoutDoubled } from "./load.ts";
 
@@ -56,7 +57,10 @@ export function editFor(goal: Goal, before: Uint8Array | null): FileEdit | undef
   const edit = (base: Uint8Array | null) => {
     const after = reach(goal, base);
     // What is not written needs no proof.
-    if (!same(base, after)) prove(goal, base, after);
+    if (!same(base, after)) {
+      const blocks = base === null ? [] : findBlocks(decodeToml(base, goal.path), goal.path);
+      proveAround(blocks, goal.path, () => prove(goal, base, after));
+    }
     return after;
   };
   const after = edit(before);

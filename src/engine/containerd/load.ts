@@ -5,9 +5,11 @@ import { decodeToml } from "../../toml/decode.ts";
 import {
   type Block,
   findBlocks,
+  type MarkerProblem,
   removeArrayElement,
   removeBlock,
   removeRootLine,
+  setAsideNewer,
   withoutShared,
 } from "../../toml/edit.ts";
 import { factsAt } from "../../toml/excerpt.ts";
@@ -30,6 +32,9 @@ export interface OwnedBlock extends Block {
 export interface Loaded {
   readonly path: string;
   readonly read: Read;
+  /** The first block of a newer release in it: such blocks are read as if they were somebody else's. */
+  readonly newer: MarkerProblem | undefined;
+  readonly newerBlocks: readonly OwnedBlock[];
   readonly text: string;
   readonly table: TomlTable;
   readonly blocks: readonly OwnedBlock[];
@@ -77,12 +82,10 @@ const loads = new WeakMap<
 >();
 
 function parseFile(path: string, read: Read, version: EngineVersion, ourImport: string): Loaded {
-  const text = textOf(read) ?? "";
+  const { text, newer, newerBlocks } = setAsideNewer(textOf(read) ?? "", path);
   refuseStrayMark(text, path);
-  const blocks = findBlocks(text, path).map((block) => ({
-    ...block,
-    names: new Set(namesIn(block.body, path)),
-  }));
+  const named = (block: Block) => ({ ...block, names: new Set(namesIn(block.body, path)) });
+  const blocks = findBlocks(text, path).map(named);
   const bareText = bare(text, path, ourImport);
   const single = withoutDoubled(text, path);
   const table = parseToml(single, path);
@@ -93,6 +96,8 @@ function parseFile(path: string, read: Read, version: EngineVersion, ourImport: 
   return {
     path,
     read,
+    newer,
+    newerBlocks: newerBlocks.map(named),
     text,
     table,
     blocks,

@@ -16,7 +16,7 @@ import type {
   Holding,
   ServedHandler,
 } from "../backend.ts";
-import { assertIntact, undefinedFor, writtenByNewer } from "../ownership.ts";
+import { assertIntact, newerBlocks, refuseNewer, undefinedFor, writtenByNewer } from "../ownership.ts";
 import { isTable, tableAt } from "../tables.ts";
 import { builtinFor, check } from "./check.ts";
 import { editFor } from "./edit.ts";
@@ -49,7 +49,7 @@ function view(node: Understood): EngineView {
     state: stateOf(node),
     handlersOf,
     plan: (owner, desired, adopting) => plan(node, owner, desired, adopting),
-    check: (facts) => check(node, facts),
+    check: (facts) => [...check(node, facts), ...newerBlocks(node.loaded)],
     needs: (handlers) => handlers.flatMap(needs),
     expect(owner, desired) {
       const present = desired.map((handler) => handler.name);
@@ -106,13 +106,13 @@ function stateOf(node: Understood): EngineState {
     defaultHandler: node.defaultHandler ?? builtin ?? "(built in)",
     defaultKey: "default_runtime",
     holdings: node.loaded.flatMap((file) =>
-      file.blocks.map(
+      [...file.blocks, ...file.newerBlocks].map(
         (block): Holding => ({
           owner: block.owner,
           path: file.path,
           line: block.line,
           handlers: [...block.names],
-          intact: block.intact,
+          intact: block.intact || file.newerBlocks.includes(block),
           loaded: true,
         }),
       ),
@@ -190,6 +190,7 @@ function plan(
   desired: readonly Handler[],
   adopting: Adopting | undefined,
 ): FileEdit[] {
+  refuseNewer(node.loaded);
   const folder = dropInFolder(node.site);
   const base = node.defaultHandler === undefined ? undefined : tableAt(node.runtimes, node.defaultHandler);
   const handlers = desired

@@ -4,6 +4,7 @@ import { parseToml, type TomlTable } from "../../toml/parse.ts";
 import { proveEdit, withoutOurs } from "../../toml/prove.ts";
 import { bareOf, type Taken, withoutTaken } from "../adopt.ts";
 import type { FileEdit } from "../backend.ts";
+import { proveAround } from "../ownership.ts";
 import { mergeTables } from "../tables.ts";
 
 export interface Place {
@@ -31,7 +32,7 @@ export function editFor(
       block === undefined
         ? removeBlock(old, owner, { path })
         : setBlock(old, { owner, body: block }, { path });
-    prove(path, old, after);
+    proveAround(findBlocks(old, path), path, () => prove(path, old, after));
     // A file of others that was empty, or is so without what is taken over, is theirs still.
     const isTheirs = base !== null && findBlocks(text(base), path).length === 0;
     return after === "" && !mustStay && !isTheirs ? null : encodeToml(after);

@@ -1,7 +1,7 @@
 import { ShimctlError } from "../../error.ts";
 import type { Read } from "../../host/host.ts";
 import { decodeToml } from "../../toml/decode.ts";
-import { type Block, findBlocks, removeBlock } from "../../toml/edit.ts";
+import { type Block, findBlocks, type MarkerProblem, removeBlock, setAsideNewer } from "../../toml/edit.ts";
 import { lineOf } from "../../toml/find.ts";
 import { parseToml, type TomlTable } from "../../toml/parse.ts";
 import type { Site, Snapshot } from "../backend.ts";
@@ -15,6 +15,9 @@ export interface OwnedBlock extends Block {
 /** One file of the configuration, as a whole and without anything of ours. */
 export interface Loaded {
   readonly path: string;
+  /** The first block of a newer release in it: such blocks are read as if they were somebody else's. */
+  readonly newer: MarkerProblem | undefined;
+  readonly newerBlocks: readonly OwnedBlock[];
   readonly text: string;
   readonly table: TomlTable;
   readonly bareTable: TomlTable;
@@ -86,18 +89,25 @@ function reasonOf(read: Exclude<Read, { kind: "file" | "absent" }>): string {
 function loadFile(read: Extract<Read, { kind: "file" }>): Loaded {
   // CRI-O's parser passes over a byte order mark; only files of ours are ever edited, and those have none.
   const hasMark = read.bytes[0] === 0xef && read.bytes[1] === 0xbb && read.bytes[2] === 0xbf;
-  const text = decodeToml(hasMark ? read.bytes.subarray(3) : read.bytes, read.path);
-  const blocks = findBlocks(text, read.path).map((block) => ({
-    ...block,
-    names: new Set(namesIn(block.body, read.path)),
-  }));
+  const decoded = decodeToml(hasMark ? read.bytes.subarray(3) : read.bytes, read.path);
+  const { text, newer, newerBlocks } = setAsideNewer(decoded, read.path);
+  const named = (block: Block) => ({ ...block, names: new Set(namesIn(block.body, read.path)) });
+  const blocks = findBlocks(text, read.path).map(named);
   const bareText = blocks.reduce(
     (rest, block) => removeBlock(rest, block.owner, { path: read.path, force: true }),
     text,
   );
   const table = parseToml(text, read.path);
   refuseOtherCase(table, text, read.path);
-  return { path: read.path, text, table, blocks, bareTable: parseToml(bareText, read.path) };
+  return {
+    path: read.path,
+    newer,
+    newerBlocks: newerBlocks.map(named),
+    text,
+    table,
+    blocks,
+    bareTable: parseToml(bareText, read.path),
+  };
 }
 
 export function runtimesIn(table: TomlTable): TomlTable | undefined {
