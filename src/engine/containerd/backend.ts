@@ -328,6 +328,11 @@ function planDropIn(
     reached?.path ?? reachableDropIn(node, owner) ?? `${dropInFolder(site)}/${dropInName(owner)}`;
 
   const body = handlers.length === 0 ? undefined : blockBody(handlers, writeId);
+  // Somebody may have made our file theirs.
+  const theirs = [...node.loaded, ...node.unread].find(({ path }) => path === target);
+  if (theirs !== undefined)
+    for (const { name } of handlers)
+      assertExtensible(theirs.bareText, target, ["plugins", writeId, "containerd", "runtimes", name]);
   const inOurFolder = (path: string) =>
     path.startsWith(`${dropInFolder(site)}/`) && dropInPattern.test(path.slice(path.lastIndexOf("/") + 1));
   const keepsDropIn = (path: string) =>
