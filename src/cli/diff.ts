@@ -35,7 +35,8 @@ export async function diff(io: Io, log: Log, parsed: Parsed): Promise<number> {
   const state = openState((path) => node.host.real(path), io.now);
   const recorded = (): Request => {
     const { rootFile } = node.site;
-    if (state.readRecord().lost) {
+    const { lost, damaged } = state.readRecord();
+    if (lost || damaged !== undefined) {
       const { view } = readEngine(node.host, node.backend, node.site);
       state.rebuild(() => rebuildRecord(view, rootFile, state.journal(), io.now()));
     }

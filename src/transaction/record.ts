@@ -178,6 +178,20 @@ function takeOut(value: object, path: readonly PropertyKey[]): readonly Property
   return undefined;
 }
 
+/** A damaged record, with the owners and folders that only another account of the same node has. */
+export function withMissing(record: NodeRecord, other: NodeRecord): NodeRecord {
+  const roots = Object.entries(other.roots).map(([rootFile, root]) => {
+    const known = record.roots[rootFile];
+    return [rootFile, { ...root, ...known, owners: { ...root.owners, ...known?.owners } }] as const;
+  });
+  return {
+    ...other,
+    ...record,
+    roots: { ...record.roots, ...Object.fromEntries(roots) },
+    folders: [...new Set([...record.folders, ...other.folders])],
+  };
+}
+
 export function renderRecord(record: NodeRecord): Uint8Array {
   return new TextEncoder().encode(`${JSON.stringify(record, null, 2)}\n`);
 }

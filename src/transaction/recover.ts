@@ -60,7 +60,7 @@ export async function recover(env: Environment, state: NodeState): Promise<Recov
   };
   let outcome: "finished" | "undone" = complete ? "finished" : "undone";
   try {
-    if (state.readRecord().lost) rebuild(work);
+    rebuild(work);
     const isKnown = knownFiles(work.env);
     for (const intent of operation.intents) await settleTemp(work, intent, isKnown);
     const resumed = complete ? "finished" : await resume(work);

@@ -30,6 +30,7 @@ import {
   type ReadRecord,
   recordFormat,
   renderRecord,
+  withMissing,
 } from "./record.ts";
 
 /** Old bytes are kept until there are more than this many, or they take more than this many bytes. */
@@ -42,7 +43,10 @@ export const stateFolder = "/var/lib/shimctl";
 /** The state folder of one node: record, journal, store of old bytes, and what was kept aside. */
 export interface NodeState {
   readRecord(): ReadRecord;
-  /** What stands for a lost record from now on, until one is written: whoever changes it must not write an empty one. */
+  /**
+   * What stands for a lost record, or for what is missing in a damaged one, from now on until one is written:
+   * whoever changes it must not write an empty one.
+   */
   rebuild(make: () => NodeRecord): void;
   /** Keeps the old one as `record.FORMAT.json` where that was of an older format. Throws as `refuseNewer`. */
   writeRecord(record: NodeRecord): void;
@@ -132,10 +136,14 @@ export function openState(real: (path: string) => string, now: () => Date): Node
   const state: NodeState = {
     readRecord() {
       const answer = readNow();
-      return answer.lost && rebuilt !== undefined ? { ...answer, record: rebuilt } : answer;
+      const lacks = answer.lost || answer.damaged !== undefined;
+      return lacks && rebuilt !== undefined ? { ...answer, record: rebuilt } : answer;
     },
     rebuild(make) {
-      if (rebuilt === undefined && readNow().lost) rebuilt = make();
+      if (rebuilt !== undefined) return;
+      const { record, lost, damaged } = readNow();
+      if (lost) rebuilt = make();
+      else if (damaged !== undefined) rebuilt = withMissing(record, make());
     },
     writeRecord(record) {
       ensure();

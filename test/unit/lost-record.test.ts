@@ -125,6 +125,26 @@ describe("an operation that was cut short on a node whose record is lost", () =>
   });
 });
 
+test("a part of a record that is damaged is rebuilt like a whole one, and the rest of it stays", async () => {
+  using node = Node.of(markedCase);
+  using like = Node.of(markedCase);
+  for (const each of [node, like]) {
+    expect((await each.run(["install", "kata-qemu"])).code).toBe(0);
+    expect((await each.run(["install", "kata-clh", "--owner", "other"])).code).toBe(0);
+  }
+  const record = JSON.parse(node.text(path)) as Known & {
+    roots: Record<string, { owners: Record<string, object> }>;
+  };
+  const { owners } = record.roots[markedCase.rootFile] ?? { owners: {} };
+  owners["other"] = { handlers: [7] };
+  node.place(path, JSON.stringify({ ...record, later: "kept" }), 0o600);
+  expect((await node.run(["diff", "--owner", "other"])).out).toBe("");
+  for (const each of [node, like])
+    expect((await each.run(["install", "crun", "--owner", "third"])).code).toBe(0);
+  expect(holdingsOf(node)).toEqual(holdingsOf(like));
+  expect(JSON.parse(node.text(path))).toMatchObject({ later: "kept" });
+});
+
 test("a block that somebody edited is not owned by a rebuilt record, and status says so", async () => {
   using node = Node.of(markedCase);
   expect((await node.run(["install", "kata-qemu"])).code).toBe(0);
