@@ -70,6 +70,8 @@ export interface ErrorFacts {
   readonly hint?: string;
   /** The state the node is in now; the default says that nothing was written. */
   readonly state?: string;
+  /** What lets automatic runs only report. */
+  readonly hold?: Readonly<Record<string, string | undefined>>;
   /** Whether the same command may succeed later without anyone changing anything. */
   readonly retryable?: boolean;
   readonly cause?: unknown;

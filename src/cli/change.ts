@@ -15,7 +15,7 @@ import type { Environment } from "../transaction/environment.ts";
 import { type Incarnation, instanceRule, isInstance, parseEpoch, refuseAhead } from "../transaction/epoch.ts";
 import type { Adoption, Outcome } from "../transaction/outcome.ts";
 import type { Request } from "../transaction/plan.ts";
-import { preview, run } from "../transaction/run.ts";
+import { type Deferred, preview, run } from "../transaction/run.ts";
 import { stateFolder } from "../transaction/state.ts";
 import { parseHandlerFile, type ReadFile, resolveAll } from "./handler_file.ts";
 import type { Io } from "./io.ts";
@@ -24,11 +24,25 @@ import { explained, liveOptions, type Node, openNode } from "./node.ts";
 import { type Parsed, shown } from "./options.ts";
 import { asShimctlError, changeDocument, exitOf, problemText, supersededText } from "./output.ts";
 import { readInput } from "./read_input.ts";
+import { whoRuns } from "./who.ts";
 
 export type ChangeCommand = "install" | "uninstall" | "apply";
 
 /** `install`, `uninstall` and `apply`. */
-export async function change(io: Io, log: Log, parsed: Parsed, command: ChangeCommand): Promise<number> {
+export function change(io: Io, log: Log, parsed: Parsed, command: ChangeCommand): Promise<number> {
+  return carryOut(io, log, parsed, command, (node, owner, file) =>
+    requestOf(parsed, command, node, owner, file, io.now()),
+  );
+}
+
+/** One changing command from its options to its exit code. */
+export async function carryOut(
+  io: Io,
+  log: Log,
+  parsed: Parsed,
+  command: string,
+  requested: (node: Node, owner: string, file: ReadFile | undefined) => Request | Deferred,
+): Promise<number> {
   let owner = parsed.options.owner;
   let outcome: Outcome | undefined;
   let node: Node | undefined;
@@ -36,7 +50,7 @@ export async function change(io: Io, log: Log, parsed: Parsed, command: ChangeCo
     const file = await handlerFile(parsed, io.signal);
     owner = ownerOf(parsed, file);
     node = await openNode(parsed.options);
-    const request = requestOf(parsed, command, node, owner, file, io.now());
+    const request = requested(node, owner, file);
     outcome = parsed.options.dryRun
       ? await preview(
           environment(io, log, parsed, node, () => undefined),
@@ -86,7 +100,13 @@ async function diffOf(name: string, { theirs, ours }: Difference): Promise<strin
 }
 
 /** Waits for pods without the lock, and looks again under it. */
-async function untilUnused(io: Io, log: Log, parsed: Parsed, node: Node, request: Request): Promise<Outcome> {
+async function untilUnused(
+  io: Io,
+  log: Log,
+  parsed: Parsed,
+  node: Node,
+  request: Request | Deferred,
+): Promise<Outcome> {
   const deadline = Date.now() + parsed.options.waitUnusedMs;
   for (let told = false; ; told = true) {
     try {
@@ -102,7 +122,13 @@ async function untilUnused(io: Io, log: Log, parsed: Parsed, node: Node, request
 /** How often to look whether pods still use what shall go. */
 const usePollMs = 1_000;
 
-async function locked(io: Io, log: Log, parsed: Parsed, node: Node, request: Request): Promise<Outcome> {
+async function locked(
+  io: Io,
+  log: Log,
+  parsed: Parsed,
+  node: Node,
+  request: Request | Deferred,
+): Promise<Outcome> {
   const lock = await acquireLock(node.host, {
     timeoutMs: parsed.options.lockTimeoutMs,
     owner: request.owner,
@@ -139,6 +165,7 @@ export function environment(
       onStep(name);
     },
     activation: activationOf(io, log, parsed, node),
+    caller: { automatic: isAutomatic(io, parsed), who: whoRuns(io) },
     proveWith:
       proveWith === undefined
         ? undefined
@@ -147,11 +174,10 @@ export function environment(
 }
 
 /** How the change comes into effect: what the options say, and whether anybody is watching. */
-function activationOf(io: Io, log: Log, { options }: Parsed, { host, found }: Node): Activation | undefined {
+function activationOf(io: Io, log: Log, parsed: Parsed, { host, found }: Node): Activation | undefined {
+  const { options } = parsed;
   if (options.restart === "none") return undefined;
   const live = openLive(host, liveOptions(options, found.layout));
-  // A pod restarts by itself, and would try again and again; somebody at its terminal would not.
-  const inPod = io.env["KUBERNETES_SERVICE_HOST"] !== undefined && !io.errIsTerminal;
   return {
     live,
     verifyTimeoutMs: options.verifyTimeoutMs,
@@ -160,12 +186,17 @@ function activationOf(io: Io, log: Log, { options }: Parsed, { host, found }: No
     killModes: found.layout.killModes,
     restartServer: options.restartServer,
     onlyOurs: options.onlyOurs,
-    automatic: options.automatic || inPod,
+    automatic: isAutomatic(io, parsed),
     retry: options.retry,
     force: options.force,
     budget: options.budget,
     progress: (words) => log.info(words),
   };
+}
+
+/** A pod restarts by itself, and would try again and again; somebody at its terminal would not. */
+function isAutomatic(io: Io, { options }: Parsed): boolean {
+  return options.automatic || (io.env["KUBERNETES_SERVICE_HOST"] !== undefined && !io.errIsTerminal);
 }
 
 /** The engine's own parser has the last word where somebody names it. */
@@ -231,7 +262,7 @@ export function requestOf(
 }
 
 /** Which incarnation of the owner asks, where it is said. Throws `usage` */
-function incarnationOf({ options }: Parsed, now: Date): Incarnation | undefined {
+export function incarnationOf({ options }: Parsed, now: Date): Incarnation | undefined {
   const { epoch: text, instance = "", given } = options;
   const called = (name: string) => given.get(name) ?? `--${name}`;
   if (text === undefined) {
@@ -307,6 +338,10 @@ function summary(owner: string, dryRun: boolean, outcome: Outcome): string {
     ...outcome.pendingRemoval.map((name) => `'${name}' is kept while pods use it: a later apply removes it`),
     ...outcome.pendingForeign.map((path) => `not in effect yet: ${path}, which somebody else changed`),
   ];
+  if (outcome.hold !== undefined) {
+    const release = `shimctl release${owner === "default" ? "" : ` --owner ${owner}`}`;
+    later.push(`automatic runs of owner '${owner}' only report from now on: \`${release}\` lets them go on`);
+  }
   if (outcome.result === "unchanged") {
     const restarted = outcome.restart.done ? [outcome.restart.words] : [];
     return `${[`unchanged: owner '${owner}' has ${list(now)}`, ...restarted, ...later].join("\n")}\n`;

@@ -48,11 +48,9 @@ export async function diff(io: Io, log: Log, parsed: Parsed): Promise<number> {
     command === undefined
       ? recorded()
       : requestOf(inner, changeCommand(command), node, owner, file, io.now());
-  const previewed = await preview(
-    environment(io, log, inner, node, () => undefined),
-    request,
-    "read",
-  ).catch(async (error: unknown) => {
+  // To look is allowed to everybody, on hold or not.
+  const { caller: _, ...env } = environment(io, log, inner, node, () => undefined);
+  const previewed = await preview(env, request, "read").catch(async (error: unknown) => {
     throw await withDiff(error);
   });
   const outcome = { ...previewed, warnings: [...stateProblems(state), ...previewed.warnings] };

@@ -52,6 +52,13 @@ async function dispatch(parsed: Parsed, io: Io): Promise<number> {
       return (await import("./status.ts")).status(io, parsed);
     case "check":
       return (await import("./check.ts")).check(io, parsed);
+    case "log":
+      return (await import("./show_log.ts")).showLog(io, parsed);
+    case "rollback":
+      return (await import("./rollback.ts")).rollback(io, log, parsed);
+    case "hold":
+    case "release":
+      return (await import("./hold.ts")).hold(io, log, parsed, command);
     case "presets":
       return (await import("./presets.ts")).presets(io, parsed);
     case "render":

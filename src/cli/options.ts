@@ -107,6 +107,9 @@ const specs = {
   },
   json: { kind: "flag", help: "print one JSON document" },
   "lock-timeout": { kind: "duration", value: "D", help: "how long to wait for another run", default: "15m" },
+  since: { kind: "text", value: "TIME", help: "from this time on, or of the last such as 2h or 7d" },
+  to: { kind: "text", value: "ID", help: "back to how that operation left it; `shimctl log` shows IDs" },
+  reason: { kind: "text", value: "TEXT", help: "why, for whoever meets it" },
   timeout: { kind: "duration", value: "D", help: "how long to wait for the lock", default: "15m" },
   retries: {
     kind: "count",
@@ -159,6 +162,8 @@ interface CommandSpec {
   readonly usage: string;
   readonly help: string;
   readonly options: readonly OptionName[];
+  /** Options that mean something else for this command. */
+  readonly means?: Partial<Record<OptionName, Pick<OptionSpec, "value" | "help" | "default">>>;
 }
 
 export const commands = {
@@ -191,6 +196,35 @@ export const commands = {
     usage: "check [PATH]",
     help: "check the engine's configuration, or one file",
     options: [...node, ...always],
+  },
+  log: {
+    usage: "log",
+    help: "list what was done on this node, oldest first",
+    options: ["root", "since", "owner", "file", ...always],
+    means: {
+      owner: { value: "NAME", help: "only what this owner did" },
+      file: { value: "PATH", help: "only what changed this file" },
+    },
+  },
+  rollback: {
+    usage: "rollback [--to ID]",
+    help: "take back the owner's last operation",
+    options: [...change, "to", "allow-missing", ...always],
+  },
+  hold: {
+    usage: "hold [--all]",
+    help: "let automatic runs of the owner only report",
+    options: ["root", "owner", "all", "for", "reason", "lock-timeout", ...always],
+    means: {
+      all: { help: "the whole node, whoever the owner is" },
+      for: { value: "D", help: "for that long, instead of until `shimctl release`" },
+    },
+  },
+  release: {
+    usage: "release [--all]",
+    help: "let automatic runs of the owner go on",
+    options: ["root", "owner", "all", "lock-timeout", ...always],
+    means: { all: { help: "every hold on this node" } },
   },
   presets: {
     usage: "presets [NAME]",
@@ -257,6 +291,10 @@ export interface Options {
   readonly force: boolean;
   readonly probe: boolean;
   readonly waitUnusedMs: number;
+  readonly since: string | undefined;
+  readonly to: string | undefined;
+  readonly forMs: number | undefined;
+  readonly reason: string | undefined;
   readonly logLevel: string;
   /** Options that the command line or a variable gave, and how: `--owner` or `SHIMCTL_OWNER`. */
   readonly given: ReadonlyMap<string, string>;
@@ -412,6 +450,16 @@ function parse(
   return { flags, args: args.map((arg) => arg.slice(guard.length)) };
 }
 
+const withoutArguments: readonly CommandName[] = [
+  "status",
+  "version",
+  "lock",
+  "log",
+  "rollback",
+  "hold",
+  "release",
+];
+
 /** What a command would not look at is refused: whoever wrote it meant something by it. */
 function refuseStray(
   command: CommandName,
@@ -425,7 +473,7 @@ function refuseStray(
     });
   }
   const [first] = args;
-  if (first !== undefined && (command === "status" || command === "version" || command === "lock")) {
+  if (first !== undefined && withoutArguments.includes(command)) {
     throw new ShimctlError("usage", `Cannot read '${shown(first)}', as '${command}' takes no such argument`, {
       hint:
         command === "lock"
@@ -536,6 +584,7 @@ function finish(
     if (value === "true" || value === "1") return "identical";
     return oneOf("adopt", "identical", "replace");
   };
+  const isHold = known === commands.hold.options;
   const timeout = known.includes("timeout") ? "timeout" : "lock-timeout";
   return {
     root: text("root"),
@@ -548,7 +597,7 @@ function finish(
     prefix: get("prefix")?.replace(/(?<=.)\/+$/, ""),
     snapshotter: get("snapshotter"),
     file: get("file"),
-    kind: get("for"),
+    kind: isHold ? undefined : get("for"),
     all: flag("all"),
     allowMissing: flag("allow-missing"),
     updatePresets: flag("update-presets"),
@@ -572,6 +621,10 @@ function finish(
     force: flag("force"),
     probe: flag("probe"),
     waitUnusedMs: duration(called("wait-unused"), text("wait-unused")),
+    since: get("since"),
+    to: get("to"),
+    forMs: isHold && get("for") !== undefined ? duration(called("for"), text("for")) : undefined,
+    reason: get("reason"),
     logLevel: oneOf("log-level", "silent", "error", "warn", "info", "debug"),
     given,
   };
@@ -687,7 +740,13 @@ export function helpText(command: CommandName | undefined): string {
   }
   const spec: CommandSpec = commands[command];
   const rows = spec.options.map((name) => {
-    const { kind, value, short, help, default: fallback }: OptionSpec = specs[name];
+    const { kind }: OptionSpec = specs[name];
+    const {
+      value,
+      short,
+      help,
+      default: fallback,
+    }: Omit<OptionSpec, "kind"> = spec.means?.[name] ?? specs[name];
     return [
       `${short === undefined ? "    " : `-${short}, `}--${name}${value === undefined ? "" : kind === "choice" ? `[=${value}]` : ` ${value}`}`,
       `${help}${fallback === undefined ? "" : ` (${fallback})`}`,
@@ -713,6 +772,6 @@ const exitHelp = `Exit codes:
   2  usage                               9  cannot verify
   3  invalid or unsupported              10 status: drifted
      configuration, nothing written      11 status, check: broken
-  4  lock time-out, try again            12 held: this plan failed before
+  4  lock time-out, try again            12 held: failed before, or on hold
   5  conflict, other owner, or in use
   6  unsupported node, nothing written`;

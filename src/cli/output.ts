@@ -18,6 +18,7 @@ interface ErrorDocument {
   readonly hint?: string;
   readonly state: string;
   readonly retryable: boolean;
+  readonly hold?: Readonly<Record<string, string | undefined>>;
 }
 
 const notRun: Proof = { rules: "not run", "engine-parser": "not run", served: "not run" };
@@ -70,6 +71,7 @@ export function changeDocument(
     adopted: [],
     pendingRemoval: outcome?.pendingRemoval ?? [],
     pendingForeign: outcome?.pendingForeign ?? [],
+    hold: outcome?.hold ?? null,
     warnings: (outcome?.warnings ?? []).map(problemEntry),
     notes: outcome?.notes ?? [],
     ...more,
@@ -104,7 +106,7 @@ export function problemEntry(problem: Problem): Record<string, unknown> {
 }
 
 function errorEntry(error: ShimctlError): ErrorDocument {
-  const { path, line, column, diff, hint, state } = error.facts;
+  const { path, line, column, diff, hint, state, hold } = error.facts;
   return {
     code: error.code,
     message: error.message,
@@ -115,6 +117,7 @@ function errorEntry(error: ShimctlError): ErrorDocument {
     ...(hint === undefined ? {} : { hint }),
     state: state ?? nothingWritten,
     retryable: error.retryable,
+    ...(hold === undefined ? {} : { hold }),
   };
 }
 

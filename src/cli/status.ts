@@ -5,6 +5,7 @@ import { type LiveEngine, openLive } from "../host/live.ts";
 import { deniedReason } from "../host/root.ts";
 import { type Drift, holdingsDrift } from "../transaction/drift.ts";
 import { readEngine } from "../transaction/gather.ts";
+import { holdsOn, holdWords, wholeNode } from "../transaction/hold.ts";
 import { unfinished } from "../transaction/journal.ts";
 import { unexplainedTemps } from "../transaction/leftovers.ts";
 import { adoptedBy, latestByOwner, ownersOf, rootOf } from "../transaction/record.ts";
@@ -64,6 +65,7 @@ export async function status(io: Io, parsed: Parsed): Promise<number> {
   problems.push(...liveProblems(running, node.found.layout.unit), ...probes);
   const root = rootOf(record, node.site.rootFile);
   const held = Object.entries(root.held ?? {});
+  const holds = holdsOn(record, io.now());
   const restarts = record.restarts ?? [];
   const epochs = latestByOwner(root, io.now());
   const errors = problems.filter((problem) => problem.severity === "error");
@@ -94,6 +96,7 @@ export async function status(io: Io, parsed: Parsed): Promise<number> {
         })),
         pending: root.pending ?? null,
         held: Object.fromEntries(held),
+        holds,
         restarts,
         epochs: Object.fromEntries(epochs),
         owners: holdings.map((holding) => ({
@@ -148,6 +151,10 @@ export async function status(io: Io, parsed: Parsed): Promise<number> {
     ...epochs.map(
       ([owner, { epoch, instance, uninstalled }]) =>
         `epoch: owner '${owner}' ${uninstalled ? "was uninstalled at" : "is at"} ${epoch}${instance ? `, instance ${instance}` : ""}`,
+    ),
+    ...Object.entries(holds).map(
+      ([owner, hold]) =>
+        `on hold: automatic runs of ${owner === wholeNode ? "every owner" : `owner '${owner}'`} only report, as ${holdWords(hold)}`,
     ),
     ...(restarts.length === 0 ? [] : [`restarts: ${restarts.length} by shimctl within a day`]),
     ...problems.map(

@@ -137,7 +137,7 @@ function isHolderLine(value: unknown): value is HolderLine {
   return typeof fields["pid"] === "number" && texts.every((name) => typeof fields[name] === "string");
 }
 
-function hostName(): string {
+export function hostName(): string {
   return readText("/proc/sys/kernel/hostname").trim() || process.getBuiltinModule("node:os").hostname();
 }
 

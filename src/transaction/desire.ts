@@ -1,6 +1,6 @@
-import type { EngineView } from "../engine/backend.ts";
+import type { EngineView, FileEdit, Snapshot } from "../engine/backend.ts";
 import { ShimctlError } from "../error.ts";
-import type { Asked } from "../handler/asked.ts";
+import type { Asked, Basis } from "../handler/asked.ts";
 import type { Handler } from "../handler/model.ts";
 import type { AdoptedHandlers } from "./record.ts";
 
@@ -8,7 +8,19 @@ import type { AdoptedHandlers } from "./record.ts";
 export type Intent =
   | { readonly command: "install"; readonly handlers: readonly Asked[] }
   | { readonly command: "uninstall"; readonly names: readonly string[] | "all" }
-  | { readonly command: "apply"; readonly handlers: readonly Asked[] };
+  | { readonly command: "apply"; readonly handlers: readonly Asked[] }
+  | Rollback;
+
+/** The owner's handlers exactly as an earlier operation left them. */
+export interface Rollback {
+  readonly command: "rollback";
+  readonly handlers: readonly Asked[];
+  readonly bases: Readonly<Record<string, Basis>>;
+  /** The operations that are taken back, the latest first. */
+  readonly reverts: readonly string[];
+  /** The planned edits, or what gives the files their very bytes back where that means the same. */
+  readonly asItWas: (seen: Snapshot, view: EngineView, planned: readonly FileEdit[]) => readonly FileEdit[];
+}
 
 /**
  * The handlers that `owner` shall have afterwards, given what is on the node now and what was recorded. What
@@ -22,6 +34,7 @@ export function desired(
   /** In use by pods, or another instance's: `apply` and `uninstall` leave these. */
   kept: ReadonlySet<string> = new Set(),
 ): Handler[] {
+  if (intent.command === "rollback") return intent.handlers.map(({ handler }) => handler);
   const found = view.handlersOf(owner);
   // What a tool wrote again where we had taken it out is no decision against ours.
   const isAdopted = (name: string, path: string | undefined) =>

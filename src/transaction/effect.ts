@@ -13,7 +13,8 @@ import type { NodeState } from "./state.ts";
 
 /** What a plan is about, as far as bringing it into effect goes. */
 export interface Effect {
-  readonly command: string;
+  /** Nothing is added: an engine that does not work may do so because of what goes. */
+  readonly removing: boolean;
   readonly owner: string;
   readonly desired: readonly Handler[];
   readonly needs: readonly Need[];
@@ -50,7 +51,7 @@ export async function prepareGround(
   const { record } = state.readRecord();
   const { pending, held = {} } = rootOf(record, site.rootFile);
   const isOwed = isEmpty && pending !== undefined && isDue(baseline, pending);
-  refuseToRestart(activation, baseline, isOwed || effect.command === "uninstall");
+  refuseToRestart(activation, baseline, isOwed || effect.removing);
   await refuseInUse(activation, baseline, effect);
   const inputs = inputsOf(env, effect, seen, baseline);
   const now = env.now();

@@ -1,6 +1,7 @@
 import type { Backend, EngineView, Site } from "../engine/backend.ts";
 import type { Host } from "../host/root.ts";
 import type { Activation } from "./activation.ts";
+import type { Caller } from "./journal.ts";
 
 /** What a transaction runs in. */
 export interface Environment {
@@ -14,5 +15,7 @@ export interface Environment {
   /** `--prove-with`: the engine's own parser on the candidate; throws where it refuses. */
   /** How a change is brought into effect; `undefined`: the engine is left running as it is. */
   readonly activation: Activation | undefined;
+  /** Who runs this; where nobody says it, holds are neither heeded nor made. */
+  readonly caller?: Caller;
   readonly proveWith: ((candidate: EngineView) => void) | undefined;
 }

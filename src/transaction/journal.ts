@@ -11,6 +11,11 @@ export const journalFormat = 2;
 const base = { format: z.number(), time: z.string(), operation: z.string() };
 const Hash = z.nullable(z.string());
 
+/** Who runs a command: a person, or a program that nobody watches. */
+export const Caller = z.lazy(() => z.strictObject({ automatic: z.boolean(), who: z.string() }));
+
+export type Caller = z.infer<typeof Caller>;
+
 /**
  * One line of the journal. Lines hold names, paths and hashes only: no byte of a configuration, so no
  * secret either. The old bytes are in the store, by their hash.
@@ -35,6 +40,11 @@ export const JournalLine = z.lazy(() =>
       adopted: z.optional(z.record(z.string(), z.array(AdoptedFrom))),
       /** Folders that will be made. */
       folders: z.array(z.string()),
+      /** What the presets of `previous` were. */
+      previousBases: z.optional(z.record(z.string(), Basis)),
+      /** The operations that this one takes back, the latest first. */
+      reverts: z.optional(z.array(z.string())),
+      caller: z.optional(Caller),
     }),
     z.object({
       ...base,
@@ -71,7 +81,24 @@ export const JournalLine = z.lazy(() =>
     z.object({ ...base, step: z.literal("failed"), why: z.string() }),
     /** Every file is in place; only the record is still to be written. */
     z.object({ ...base, step: z.literal("complete") }),
-    z.object({ ...base, step: z.literal("end"), result: z.string(), code: z.optional(z.string()) }),
+    z.object({
+      ...base,
+      step: z.literal("end"),
+      result: z.string(),
+      code: z.optional(z.string()),
+      /** Why it was undone, where no `failed` line says so. */
+      why: z.optional(z.string()),
+    }),
+    /** Of an owner, or of the whole node: automatic runs only report from here on, or do again. */
+    z.object({
+      ...base,
+      step: z.literal("hold"),
+      owner: z.string(),
+      until: z.optional(z.string()),
+      reason: z.optional(z.string()),
+      who: z.string(),
+    }),
+    z.object({ ...base, step: z.literal("release"), owner: z.string(), who: z.string() }),
   ]),
 );
 
@@ -86,19 +113,26 @@ export function renderLine(operation: string, time: string, entry: JournalEntry)
 
 /** The lines that can be read; a line cut short by a crash, or of a newer release, is passed over. */
 export function parseJournal(text: string): JournalLine[] {
-  return text.split("\n").flatMap((line) => {
-    // What a crash or a power cut left of a line, zeros included, may stand in front of the next one.
-    const start = line.lastIndexOf(lineStart);
-    if (start < 0) return [];
-    let value: unknown;
-    try {
-      value = JSON.parse(line.slice(start));
-    } catch {
-      return [];
-    }
-    const parsed = JournalLine.safeParse(value);
-    return parsed.success ? [parsed.data] : [];
-  });
+  return text.split("\n").flatMap((line) => readLine(line) ?? []);
+}
+
+/** How many lines `parseJournal` passes over. */
+export function unreadableLines(text: string): number {
+  return text.split("\n").filter((line) => line !== "" && readLine(line) === undefined).length;
+}
+
+function readLine(line: string): JournalLine | undefined {
+  // What a crash or a power cut left of a line, zeros included, may stand in front of the next one.
+  const start = line.lastIndexOf(lineStart);
+  if (start < 0) return undefined;
+  let value: unknown;
+  try {
+    value = JSON.parse(line.slice(start));
+  } catch {
+    return undefined;
+  }
+  const parsed = JournalLine.safeParse(value);
+  return parsed.success ? parsed.data : undefined;
 }
 
 /** Every line begins so; inside of a line its quotes would be escaped. */
@@ -106,7 +140,11 @@ const lineStart = '{"format":';
 
 /** Whether the lines of one operation are those of one that ended: then nothing in them matters any more. */
 export function hasEnded(text: string): boolean {
-  const lines = text.trimEnd().split("\n");
+  // A hold may be made or released between operations; it is nothing that has to be finished.
+  const lines = text
+    .trimEnd()
+    .split("\n")
+    .filter((line) => !/"step":"(hold|release)"/.test(line));
   const [first, last] = [lines[0], lines.at(-1)].map((line) => {
     try {
       const value: unknown = JSON.parse(line ?? "");
@@ -129,6 +167,8 @@ export function newestFormat(text: string): number {
 export interface Unfinished {
   readonly begin: Extract<JournalLine, { step: "begin" }>;
   readonly intents: readonly Extract<JournalLine, { step: "intent" }>[];
+  /** Exchanges of its own that were seen through: what others wrote meanwhile is not in them. */
+  readonly commits: readonly Extract<JournalLine, { step: "committed" }>[];
   readonly complete: boolean;
   /** The last one, where the engine was to be restarted. */
   readonly restart: Extract<JournalLine, { step: "restart" }> | undefined;
@@ -150,6 +190,7 @@ export function unfinished(lines: readonly JournalLine[]): Unfinished[] {
       return {
         begin,
         intents: own.filter((line) => line.step === "intent"),
+        commits: own.filter((line) => line.step === "committed"),
         complete: own.some((line) => line.step === "complete"),
         restart: own.findLast((line) => line.step === "restart"),
         restarts: own.filter((line) => line.step === "restart").length,

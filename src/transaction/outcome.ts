@@ -2,6 +2,7 @@ import type { Adopted, Expectation, Problem } from "../engine/backend.ts";
 import { ShimctlError } from "../error.ts";
 import type { Handler } from "../handler/model.ts";
 import type { Latest } from "./epoch.ts";
+import type { Hold } from "./record.ts";
 
 export interface Change {
   readonly path: string;
@@ -43,6 +44,8 @@ export interface Outcome {
   readonly pendingRemoval: readonly string[];
   /** Files that others changed and the engine does not run with yet. */
   readonly pendingForeign: readonly string[];
+  /** What lets automatic runs of the owner only report from now on. */
+  readonly hold?: Hold | undefined;
 }
 
 export interface RestartOutcome {

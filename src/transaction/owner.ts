@@ -3,6 +3,7 @@ import type { Handler } from "../handler/model.ts";
 import { removeEmptyFolder } from "../host/state.ts";
 import type { Environment } from "./environment.ts";
 import type { Order } from "./epoch.ts";
+import { type Holds, withHolds } from "./hold.ts";
 import {
   type Held,
   isIdle,
@@ -21,6 +22,8 @@ export interface Left extends Owned {
   /** No start of the engine was seen to serve it; `undefined`: one was, or nothing has to be served. */
   readonly pending?: Pending | "as it was" | undefined;
   readonly held?: Held | undefined;
+  /** Of all owners; as they are where nothing is said. */
+  readonly holds?: Holds;
 }
 
 /** Writes the record, and takes away the folders that we made and that are empty again. */
@@ -29,7 +32,7 @@ export function recordOwner(
   state: NodeState,
   owner: string,
   handlers: readonly Handler[],
-  { pending, held, ...owned }: Left = {},
+  { pending, held, holds, ...owned }: Left = {},
 ): NodeRecord {
   const { record: known } = state.readRecord();
   const { rootFile } = env.site;
@@ -42,7 +45,8 @@ export function recordOwner(
     pending: pending === "as it was" ? root.pending : pending,
   });
   const idle = isIdle(record) ? record.folders : [];
-  const next = { ...record, folders: withoutEmpty(env, record.folders, idle) };
+  const folders = withoutEmpty(env, record.folders, idle);
+  const next = withHolds({ ...record, folders }, holds ?? record.holds, env.now());
   state.writeRecord(next);
   return next;
 }

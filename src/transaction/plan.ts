@@ -6,6 +6,7 @@ import { preflight } from "../host/preflight.ts";
 import { type Room, refuseFull } from "../host/room.ts";
 import type { Host } from "../host/root.ts";
 import { refuseShared } from "../host/trust.ts";
+import { isSame } from "../same.ts";
 import { sha256 } from "../sha256.ts";
 import { desired, type Intent } from "./desire.ts";
 import type { Effect } from "./effect.ts";
@@ -134,17 +135,18 @@ export function prepare(
   const others = othersHandlers(intent, recorded.known, request.incarnation);
   const kept = new Set([...inUse, ...others.keys()]);
   const handlers = desired(intent, request.owner, view, recorded, kept);
-  const edits = view.plan(request.owner, handlers, adoptingOf(request, recorded));
+  const planned = view.plan(request.owner, handlers, adoptingOf(request, recorded));
+  const edits = intent.command === "rollback" ? intent.asItWas(seen, view, planned) : planned;
   refuseDangling(host, site.rootFile, edits);
-  const missing =
-    intent.command === "uninstall"
-      ? []
-      : missingOnHost(host, view.needs(intent.handlers.map(({ handler }) => handler)), request.allowMissing);
+  const previous = view.handlersOf(request.owner);
+  const missing = missingOnHost(host, view.needs(brought(intent, previous)), request.allowMissing);
   const candidateSeen = edits.length === 0 ? seen : withEdits(host, backend, site, seen, edits);
   const candidate = edits.length === 0 ? view : backend.read(site, candidateSeen);
   refuseLosingDefault(view, handlers, request.owner);
   // What uninstall leaves is what others wrote. Where that was broken before us, it is theirs to mend.
-  const removing = intent.command === "uninstall";
+  const removing =
+    intent.command === "uninstall" ||
+    (intent.command === "rollback" && brought(intent, previous).length === 0);
   const problems = candidate
     .check(host)
     .map((problem): Problem => (removing ? { ...problem, severity: "warning" } : problem));
@@ -169,14 +171,14 @@ export function prepare(
     candidate: candidateSeen,
     recorded,
     effect: {
-      command: intent.command,
+      removing,
       owner: request.owner,
       desired: left,
       needs: view.needs(left),
       expectation,
       onDisk: candidate.state.handlers,
     },
-    previous: view.handlersOf(request.owner),
+    previous,
     handlers: left,
     bases: basesAfter(intent, recorded.bases, left),
     order: orderOf(request, recorded.known, left),
@@ -215,6 +217,14 @@ function orderOf(
   const asked = intent.command === "uninstall" ? [] : intent.handlers.map(({ handler }) => handler.name);
   const names = left.map(({ name }) => name);
   return orderAfter(known, intent.command, incarnation, new Set(asked), names);
+}
+
+/** The handlers that a command brings, which must be able to run a pod. */
+function brought(intent: Intent, previous: readonly Handler[]): Handler[] {
+  if (intent.command === "uninstall") return [];
+  const asked = intent.handlers.map(({ handler }) => handler);
+  if (intent.command !== "rollback") return asked;
+  return asked.filter((handler) => !previous.some((before) => isSame(before, handler)));
 }
 
 /** Nobody can say what a link that leads nowhere is meant to lead to; a file made there may be in the wrong place. */

@@ -1,6 +1,7 @@
 import type { EngineView } from "../engine/backend.ts";
 import { ShimctlError } from "../error.ts";
 import type { Handler } from "../handler/model.ts";
+import { type Holds, holdsAfter, withHolds } from "./hold.ts";
 import type { JournalLine } from "./journal.ts";
 import {
   type AdoptedHandlers,
@@ -40,7 +41,48 @@ export function rebuildRecord(
   );
   const folders = journal.flatMap((line) => (line.step === "begin" ? line.folders : []));
   const restarts = restartsOf(journal, now);
-  return { ...record, folders: [...new Set(folders)], ...(restarts.length === 0 ? {} : { restarts }) };
+  const rebuilt = {
+    ...record,
+    folders: [...new Set(folders)],
+    ...(restarts.length === 0 ? {} : { restarts }),
+  };
+  return withHolds(rebuilt, holdsTold(journal), now);
+}
+
+/** Holds as the journal tells them: a lost record releases nobody. */
+export function holdsTold(journal: readonly JournalLine[]): Holds {
+  const begun = new Map(
+    journal.flatMap((line) => (line.step === "begin" ? [[line.operation, line] as const] : [])),
+  );
+  let holds: Holds = {};
+  for (const line of journal) {
+    const time = new Date(line.time);
+    if (line.step === "hold") {
+      const { until, reason, who } = line;
+      const made = {
+        since: line.time,
+        ...(until === undefined ? {} : { until }),
+        ...(reason === undefined ? {} : { reason }),
+        who,
+        by: "hold",
+      };
+      holds = { ...holds, [line.owner]: made };
+    } else if (line.step === "release") {
+      const { [line.owner]: _, ...others } = holds;
+      holds = others;
+    } else if (line.step === "end" && (line.result === "changed" || line.result === "finished")) {
+      const begin = begun.get(line.operation);
+      if (begin !== undefined)
+        holds = holdsAfter(
+          { ...emptyRecord, holds: { ...holds } },
+          begin.owner,
+          begin.command,
+          begin.caller,
+          time,
+        );
+    }
+  }
+  return holds;
 }
 
 /** None where a newer release has written them: those are not ours to know. */

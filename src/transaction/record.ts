@@ -77,6 +77,21 @@ const Pending = z.lazy(() => z.looseObject({ since: z.string() }));
 
 export type Pending = z.infer<typeof Pending>;
 
+/** Automatic runs for an owner only report, until somebody releases it. Has nothing to do with `Held`. */
+const Hold = z.lazy(() =>
+  z.looseObject({
+    since: z.string(),
+    until: z.optional(z.string()),
+    reason: z.optional(z.string()),
+    /** Who made it: a user and a host, for people. */
+    who: z.string(),
+    /** The command: one that is not `hold` was made by itself, and goes with the person's next install. */
+    by: z.string(),
+  }),
+);
+
+export type Hold = z.infer<typeof Hold>;
+
 const Root = z.lazy(() =>
   z.looseObject({
     owners: Owners,
@@ -99,6 +114,8 @@ export const NodeRecord = z.lazy(() =>
     folders: z.array(z.string()),
     /** Of this node's engine, over all owners and reboots; those of the last day. */
     restarts: z.optional(z.array(Restart)),
+    /** By owner; `*`: the whole node. */
+    holds: z.optional(z.record(z.string(), Hold)),
   }),
 );
 

@@ -1,6 +1,6 @@
 import { lstatSync, type Stats } from "node:fs";
 import { basename, dirname } from "node:path";
-import type { EngineView, FileEdit } from "../engine/backend.ts";
+import type { Adopting, EngineView, FileEdit } from "../engine/backend.ts";
 import { ShimctlError } from "../error.ts";
 import { type Look, lookAt, sameBytes } from "../host/exchange.ts";
 import { leaseHolds } from "../host/lease.ts";
@@ -8,16 +8,18 @@ import { type Libc, loadLibc } from "../host/libc/libc.ts";
 import { removeState } from "../host/state.ts";
 import { sha256 } from "../sha256.ts";
 import { activate, bringBack, cannotVerify, type RestartLine } from "./activate.ts";
+import { asItWas } from "./as_it_was.ts";
 import { commitFile } from "./commit.ts";
 import type { Environment } from "./environment.ts";
 import { gather, readEngine, withEdits } from "./gather.ts";
+import { holdsAfter } from "./hold.ts";
 import { type Unfinished, unfinished } from "./journal.ts";
 import { tempName } from "./leftovers.ts";
 import { mergeForeign } from "./merge.ts";
 import { withState } from "./outcome.ts";
 import { cleanFolders, recordEpoch, recordOwner } from "./owner.ts";
 import { rebuildRecord } from "./rebuild.ts";
-import { type Pending, rootOf, withOwner, withRoot } from "./record.ts";
+import { adoptedBy, type Pending, rootOf, withOwner, withRoot } from "./record.ts";
 import { holdAgain } from "./restraint.ts";
 import type { NodeState } from "./state.ts";
 
@@ -41,8 +43,10 @@ export interface Recovery {
  *
  * Throws ShimctlError whose `state` tells how far it came: `conflict`, retryable, while somebody still
  * writes a displaced file; the journal is as it was then
+ *
+ * @param why it is undone, where that is known: for the journal
  */
-export async function recover(env: Environment, state: NodeState): Promise<Recovery> {
+export async function recover(env: Environment, state: NodeState, why?: string): Promise<Recovery> {
   const [operation] = unfinished(state.lastOperation());
   if (operation === undefined) return { outcome: "none", details: [], notes: [] };
   refuseOtherEngine(env, [operation]);
@@ -71,13 +75,15 @@ export async function recover(env: Environment, state: NodeState): Promise<Recov
         order: begin.order,
         adopted: begin.adopted,
         pending: work.pending ?? (operation.restart === undefined ? { since: begin.time } : undefined),
+        holds: holdsAfter(state.readRecord().record, begin.owner, begin.command, begin.caller, env.now()),
       });
     } else {
       await undo(work);
       if (operation.restart !== undefined) await reactivate(work, operation.restart, resumed.against);
       if (begin.order !== undefined) recordEpoch(work.env, state, begin.owner, begin.order);
     }
-    state.append(begin.operation, { step: "end", result: outcome });
+    const reason = outcome === "undone" ? { why: why ?? "it was cut short" } : {};
+    state.append(begin.operation, { step: "end", result: outcome, ...reason });
   } catch (error) {
     if (error instanceof ShimctlError && error.code === "undo-failed")
       state.append(begin.operation, { step: "end", result: "undo failed", code: error.code });
@@ -435,19 +441,30 @@ function commit(work: Work, edit: FileEdit): Promise<{ stale: boolean }> {
   });
 }
 
+/** Where a rollback had given others back what was taken over from them, it is taken over again. */
+function adoptedBefore({ env, state, operation }: Work): Adopting | undefined {
+  const { owner, reverts } = operation.begin;
+  if (reverts === undefined) return undefined;
+  const adopted = Object.entries(adoptedBy(state.readRecord().record, env.site.rootFile, owner));
+  if (adopted.length === 0) return undefined;
+  const before = new Map(adopted.map(([name, places]) => [name, places.map(({ path }) => path)]));
+  return { mode: undefined, before };
+}
+
 /**
- * Gives the files back what was found in them: by meaning, so that edits which others made since are kept.
+ * Gives the files back what was found in them: their bytes, or by meaning where others have edited them since.
  * What the record says that the owner has stays: another program may have taken it out of the files before.
  */
 async function undo(work: Work): Promise<void> {
   const { env, state, operation } = work;
-  const { owner, previous, folders, adopted } = operation.begin;
+  const { owner, previous, folders, adopted, reverts } = operation.begin;
+  const taken = { owner, handlers: previous, commits: operation.commits };
   for (let attempt = 0; ; attempt++) {
-    const { view } = readEngine(env.host, env.backend, env.site);
+    const { seen, view } = readEngine(env.host, env.backend, env.site);
     // What is put back may stand beside what the owner had: so it was before.
     const edits =
-      adopted === undefined
-        ? view.plan(owner, previous)
+      adopted === undefined || reverts !== undefined
+        ? asItWas(env, state, taken, seen, view, view.plan(owner, previous, adoptedBefore(work)))
         : (await import("./give_back.ts")).givingBack(
             env,
             state,

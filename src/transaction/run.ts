@@ -19,6 +19,7 @@ import {
 import type { Environment } from "./environment.ts";
 import { isRecorded, type Latest, latestOf, takeTurn } from "./epoch.ts";
 import { isStill, readEngine } from "./gather.ts";
+import { holdOf, holdsAfter, refuseOnHold } from "./hold.ts";
 import { unfinished } from "./journal.ts";
 import { type Adoption, type Change, type Outcome, type Proof, withState } from "./outcome.ts";
 import { recordOwner } from "./owner.ts";
@@ -31,8 +32,8 @@ import {
   recordedOf,
   refuseUnwritable,
 } from "./plan.ts";
-import { rebuildRecord } from "./rebuild.ts";
-import { handlersIn, orderIn, type Pending, rootOf } from "./record.ts";
+import { holdsTold, rebuildRecord } from "./rebuild.ts";
+import { type Hold, handlersIn, orderIn, type Pending, rootOf } from "./record.ts";
 import type { Recovery } from "./recover.ts";
 import { type NodeState, openState } from "./state.ts";
 
@@ -42,15 +43,18 @@ import { type NodeState, openState } from "./state.ts";
  */
 export async function preview(
   env: Environment,
-  request: Request,
+  ask: Request | Deferred,
   /** What to do about the state of a newer release: a run refuses it, and so does its rehearsal. */
   newer: "refuse" | "read" = "refuse",
 ): Promise<Outcome> {
   await loadLibc();
   const state = openState((path) => env.host.real(path), env.now);
   if (newer === "refuse") state.refuseNewer();
+  refuseAutomatic(env, state, ask.owner);
   const open = unfinished(state.lastOperation());
   if (open.length > 0) (await import("./recover.ts")).refuseOtherEngine(env, open);
+  const request = "decide" in ask ? ask.decide(env, state) : ask;
+  if ("result" in request) return request;
   const turn = turnOf(env, state, request);
   if ("result" in turn) return turn;
   const { seen, view } = readEngine(env.host, env.backend, env.site);
@@ -65,12 +69,24 @@ export async function preview(
   });
 }
 
+/** What is asked for depends on what was done before, which is known for certain only under the lock. */
+export interface Deferred {
+  readonly owner: string;
+  /** The outcome itself where there is nothing to do at all. */
+  readonly decide: (env: Environment, state: NodeState) => Request | Outcome;
+}
+
 /** Carries out one transaction. The caller holds the node's lock. */
-export async function run(env: Environment, request: Request): Promise<Outcome> {
+export async function run(env: Environment, ask: Request | Deferred): Promise<Outcome> {
   const state = openState((path) => env.host.real(path), env.now);
   state.refuseNewer();
+  refuseAutomatic(env, state, ask.owner);
   const { notes } = await recoverOpen(env, state);
   try {
+    // What a person had begun to take away is on hold once it is finished.
+    if (notes.length > 0) refuseAutomatic(env, state, ask.owner);
+    const request = "decide" in ask ? ask.decide(env, state) : ask;
+    if ("result" in request) return { ...request, notes: [...notes, ...request.notes] };
     const turn = turnOf(env, state, request);
     if ("result" in turn) return { ...turn, notes };
     return await change(env, turn, state, notes);
@@ -84,10 +100,17 @@ export async function run(env: Environment, request: Request): Promise<Outcome> 
   }
 }
 
+/** While a hold is on, an automatic run does nothing but say so. */
+function refuseAutomatic({ caller, now }: Environment, state: NodeState, owner: string): void {
+  if (caller?.automatic !== true) return;
+  const { record, lost } = state.readRecord();
+  refuseOnHold(lost ? { ...record, holds: { ...holdsTold(state.journal()) } } : record, owner, now());
+}
+
 /** Finishes or undoes what is open. Nearly always nothing is, and what would do it need not be loaded. */
-async function recoverOpen(env: Environment, state: NodeState): Promise<Recovery> {
+async function recoverOpen(env: Environment, state: NodeState, why?: string): Promise<Recovery> {
   if (unfinished(state.lastOperation()).length === 0) return { outcome: "none", details: [], notes: [] };
-  return (await import("./recover.ts")).recover(env, state);
+  return (await import("./recover.ts")).recover(env, state, why);
 }
 
 /**
@@ -137,6 +160,8 @@ interface Progress {
   ground: Ground | undefined;
   /** Handlers that pods use, and that `apply` therefore leaves. */
   inUse: ReadonlySet<string>;
+  /** What the record says of it afterwards. */
+  hold: Hold | undefined;
   complete: boolean;
 }
 
@@ -153,6 +178,7 @@ async function change(
     last: undefined,
     ground: undefined,
     inUse: new Set(),
+    hold: undefined,
     complete: false,
   };
   try {
@@ -197,6 +223,7 @@ async function changeUntilStill(
           adopted: adoptions(progress.adopting),
           pendingRemoval: [...progress.inUse],
           pendingForeign: effected.restart.done ? [] : foreign,
+          hold: progress.hold,
         },
       );
     }
@@ -291,7 +318,7 @@ async function inEffect(
       : await prepareGround(env, state, planned.effect, planned.seen, true);
   progress.ground = ground;
   if (ground === undefined || pending === undefined) {
-    rememberFound(env, state, request, planned);
+    progress.hold = rememberFound(env, state, request, planned);
     return idle;
   }
   const owed = await owedEffect(env, pending, planned.effect, ground);
@@ -321,7 +348,7 @@ async function undone(
   error: unknown,
 ): Promise<ShimctlError> {
   try {
-    const { outcome: became, details } = await recoverOpen(env, state);
+    const { outcome: became, details } = await recoverOpen(env, state, reasonOf(error));
     const words = {
       finished: "the change was made and recorded all the same",
       undone: changes.length > 0 ? "the change was undone" : "nothing of the change is in place",
@@ -337,6 +364,11 @@ async function undone(
     const told = [`undoing it failed as well: ${message}`, ...(facts.state ? [facts.state] : [])];
     return withState(error, told.join("; "), env.host.root);
   }
+}
+
+/** For the journal, which holds nothing that was not redacted: only our own errors are. */
+function reasonOf(error: unknown): string {
+  return error instanceof ShimctlError ? error.message : "an internal error";
 }
 
 /** What was decided stays so: cleaning up is no reason to call a change failed. */
@@ -386,6 +418,9 @@ function begin(
     ...(planned.order === undefined ? {} : { order: planned.order }),
     ...(adoptingOf(request, planned.recorded) === undefined ? {} : { adopted: adoptedIn(planned.edits) }),
     folders: [...folders],
+    ...(Object.keys(planned.recorded.bases).length === 0 ? {} : { previousBases: planned.recorded.bases }),
+    ...(request.intent.command === "rollback" ? { reverts: [...request.intent.reverts] } : {}),
+    ...(env.caller === undefined ? {} : { caller: env.caller }),
   });
 }
 
@@ -441,14 +476,24 @@ function finish(
   env.step("record");
   state.append(operation, { step: "complete" });
   progress.complete = true;
+  const { owner, intent } = request;
+  const { record: before } = state.readRecord();
+  const holds = holdsAfter(before, owner, intent.command, env.caller, env.now());
   const { bases, order } = planned;
   const adopted = adoptedIn(progress.adopting);
-  recordOwner(env, state, request.owner, planned.handlers, { bases, adopted, order, pending });
+  const left = { bases, adopted, order, pending, holds };
+  const record = recordOwner(env, state, owner, planned.handlers, left);
+  progress.hold = holdOf(record, owner, env.now());
   state.append(operation, { step: "end", result: "changed" });
 }
 
-/** An empty plan writes nothing, but for a record that says something else than the files. */
-function rememberFound(env: Environment, state: NodeState, request: Request, planned: Planned): void {
+/** An empty plan writes nothing, but for a record that says something else than the files. @returns the hold it leaves */
+function rememberFound(
+  env: Environment,
+  state: NodeState,
+  request: Request,
+  planned: Planned,
+): Hold | undefined {
   const names = (handlers: readonly Handler[]) => handlers.map((handler) => handler.name).sort();
   const { recorded, bases, order } = planned;
   const same =
@@ -458,8 +503,16 @@ function rememberFound(env: Environment, state: NodeState, request: Request, pla
   const { record, lost } = state.readRecord();
   // What the files say of an owner is written down again.
   const rebuilt = lost && Object.keys(record.roots).length > 0;
-  if (same && !rebuilt) return;
-  recordOwner(env, state, request.owner, planned.handlers, { bases, order, pending: "as it was" });
+  // What a person finds to be so already is wanted by them now; nothing was taken away that could come back.
+  const isWanted = request.intent.command === "install" || request.intent.command === "apply";
+  const holds =
+    isWanted && record.holds !== undefined
+      ? holdsAfter(record, request.owner, request.intent.command, env.caller, env.now())
+      : record.holds;
+  if (same && !rebuilt && (holds === record.holds || isSame(holds, record.holds)))
+    return holdOf(record, request.owner, env.now());
+  const left = { bases, order, pending: "as it was" as const, ...(holds ? { holds } : {}) };
+  return holdOf(recordOwner(env, state, request.owner, planned.handlers, left), request.owner, env.now());
 }
 
 function missingFolders(host: Host, edits: readonly FileEdit[]): string[] {
@@ -524,7 +577,8 @@ function outcome(
   planned: Planned,
   changes: readonly Change[],
   notes: readonly string[],
-  more: Pick<Outcome, "restart"> & Partial<Pick<Outcome, "adopted" | "pendingRemoval" | "pendingForeign">>,
+  more: Pick<Outcome, "restart"> &
+    Partial<Pick<Outcome, "adopted" | "pendingRemoval" | "pendingForeign" | "hold">>,
 ): Outcome {
   const { handlers, previous, warnings, proof, expectation } = planned;
   const recorded = latestAfter(planned);

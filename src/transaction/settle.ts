@@ -18,7 +18,7 @@ export function settle(
   bases: Bases,
   present: (handler: Handler) => boolean,
 ): { readonly intent: Intent; readonly notes: readonly string[] } {
-  if (intent.command === "uninstall") return { intent, notes: [] };
+  if (intent.command === "uninstall" || intent.command === "rollback") return { intent, notes: [] };
   const notes: string[] = [];
   const handlers = intent.handlers.map((asked): Asked => {
     const { name } = asked.handler;
@@ -37,9 +37,12 @@ export function settle(
 }
 
 /** The bases of an owner's handlers after `intent`: those asked for now have theirs, the others keep what they had. */
-export function basesAfter(intent: Intent, bases: Bases, handlers: readonly Handler[]): Bases {
+export function basesAfter(intent: Intent, recorded: Bases, handlers: readonly Handler[]): Bases {
+  const bases = intent.command === "rollback" ? intent.bases : recorded;
   const asked = new Map(
-    intent.command === "uninstall" ? [] : intent.handlers.map(({ handler, basis }) => [handler.name, basis]),
+    intent.command === "uninstall" || intent.command === "rollback"
+      ? []
+      : intent.handlers.map(({ handler, basis }) => [handler.name, basis]),
   );
   return Object.fromEntries(
     handlers.flatMap(({ name }) => {

@@ -21,6 +21,7 @@ import {
   parseJournal,
   renderLine,
   unfinished,
+  unreadableLines,
 } from "./journal.ts";
 import {
   type AdoptedFrom,
@@ -58,6 +59,8 @@ export interface NodeState {
    */
   refuseNewer(): void;
   journal(): JournalLine[];
+  /** How many lines of the journal nobody can read. */
+  unreadableLines(): number;
   /**
    * The lines of the last operation; none where it ended. Only that one can be unfinished: operations follow one another under the
    * lock, and each begins by finishing or undoing the one before.
@@ -99,6 +102,14 @@ export function openState(real: (path: string) => string, now: () => Date): Node
   const read = (name: string) => guard(name, () => readState(at(name)));
   const write = (name: string, bytes: Uint8Array) => guard(name, () => writeDurable(at(name), bytes));
   const text = (name: string) => new TextDecoder().decode(read(name) ?? new Uint8Array());
+  const older = () => {
+    try {
+      return text("journal.1");
+    } catch {
+      // It only adds to what is known: a run must not fail over it.
+      return "";
+    }
+  };
   let touched = false;
   let parsed: { readonly bytes: Uint8Array; readonly answer: ReadRecord } | undefined;
   const lastLines = () => {
@@ -165,15 +176,8 @@ export function openState(real: (path: string) => string, now: () => Date): Node
       const { message, ...facts } = newer;
       throw new ShimctlError("unsupported-node", `Cannot use ${message}`, facts);
     },
-    journal() {
-      let older = "";
-      try {
-        older = text("journal.1");
-      } catch {
-        // It only adds to what is known: a run must not fail over it.
-      }
-      return [...parseJournal(older), ...parseJournal(text("journal"))];
-    },
+    journal: () => [...parseJournal(older()), ...parseJournal(text("journal"))],
+    unreadableLines: () => unreadableLines(older()) + unreadableLines(text("journal")),
     lastOperation() {
       const last = lastLines();
       return hasEnded(last) ? [] : parseJournal(last);

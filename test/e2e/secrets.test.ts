@@ -120,7 +120,11 @@ async function said(node: Node, [kata, second, third]: EngineCase["handlers"]): 
     ["check"],
     ["check", "--json"],
     ["diff", "uninstall", "--all"],
+    ["rollback", "--log-level", "debug"],
+    ["rollback", "--dry-run", "--json"],
     ["uninstall", "--all", "--json"],
+    ["log"],
+    ["log", "--json"],
   ]) {
     const { out, err } = await node.run(command);
     texts.push(out, err);

@@ -320,6 +320,13 @@ function anyCommand(random: Random, { engine }: Place): string[] {
     ["status"],
     ["status", "--json"],
     ["check"],
+    ["rollback"],
+    ["rollback", "--json", "--allow-missing"],
+    ["rollback", "--owner", "other", "--dry-run"],
+    ["log"],
+    ["log", "--json"],
+    ["hold"],
+    ["release", "--all"],
   ]);
 }
 

@@ -52,6 +52,12 @@ describe("an operation in the journal", () => {
     expect(hasEnded(`${line("begin")}\n${line("complete")}\n${line("end")}\n`)).toBe(true);
   });
 
+  test("has ended where nothing but holds came after it", () => {
+    const whole = `${line("begin")}\n${line("end")}\n`;
+    expect(hasEnded(`${whole}${line("hold", "b")}\n${line("release", "c")}\n`)).toBe(true);
+    expect(hasEnded(`${line("begin")}\n${line("hold", "b")}\n`)).toBe(false);
+  });
+
   test("has not ended where the last line is another one, another's, or cut short", () => {
     const begin = line("begin");
     expect(

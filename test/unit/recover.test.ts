@@ -8,10 +8,12 @@ import {
   readdirSync,
   readFileSync,
   rmdirSync,
+  rmSync,
   symlinkSync,
 } from "node:fs";
 import { parse } from "smol-toml";
 import { ShimctlError } from "../../src/error.ts";
+import { sha256 } from "../../src/sha256.ts";
 import { recover } from "../../src/transaction/recover.ts";
 import { run } from "../../src/transaction/run.ts";
 import { crioCase } from "../support/engine_case.ts";
@@ -32,6 +34,8 @@ interface Left {
   readonly engine?: string;
   readonly rootFile?: string;
   readonly complete?: boolean;
+  /** The hash of what it wrote. */
+  readonly after?: string;
 }
 
 /** A run that was cut short after it had exchanged `config` for what the file holds. */
@@ -54,7 +58,7 @@ function cutShort(node: Node, left: Left = {}): void {
     target: left.target ?? rootFile,
     temp: left.temp ?? temp,
     before,
-    after: "0".repeat(64),
+    after: left.after ?? "0".repeat(64),
   });
   if (left.complete === true) state.append("1", { step: "complete" });
 }
@@ -90,6 +94,22 @@ describe("another program's version that was displaced", () => {
     // A run that is cut short here as well finds the intents of the merge.
     expect(journalOf(node).match(/"step":"intent"/g)).toHaveLength(2);
     expect((await recover(environmentOf(node), stateOf(node))).outcome).toBe("none");
+  });
+
+  test("stays in the file when what it was merged into is undone", async () => {
+    using node = new Node("1.7.24", config);
+    await run(environmentOf(node), installing("crun"));
+    const ours = node.text();
+    rmSync(`${node.root}/var/lib/shimctl`, { recursive: true });
+    cutShort(node, { after: sha256(ours) });
+    const state = stateOf(node);
+    const before = state.store(new TextEncoder().encode(ours));
+    // An earlier run that was cut short as well has merged it.
+    node.place(rootFile, `# theirs\n${ours}`);
+    const after = state.store(new TextEncoder().encode(node.text()));
+    state.append("1", { step: "intent", path: rootFile, target: rootFile, temp, before, after });
+    expect((await recover(environmentOf(node), state)).outcome).toBe("undone");
+    expect(node.text()).toBe(`# theirs\n${config}`);
   });
 
   test("is merged where CRI-O's drop-in is a link to another folder", async () => {

@@ -1,0 +1,165 @@
+import type { EngineView } from "../engine/backend.ts";
+import { ShimctlError } from "../error.ts";
+import { exactly } from "../handler/asked.ts";
+import { asItWas } from "./as_it_was.ts";
+import type { Environment } from "./environment.ts";
+import { type Incarnation, latestOf } from "./epoch.ts";
+import { readEngine } from "./gather.ts";
+import { isEffective, type Operation, operationsOf, shortIds } from "./operations.ts";
+import type { Outcome } from "./outcome.ts";
+import type { Request } from "./plan.ts";
+import { orderIn } from "./record.ts";
+import type { Deferred } from "./run.ts";
+import type { NodeState } from "./state.ts";
+
+export interface RollbackOptions {
+  readonly owner: string;
+  /** The beginning of an operation's ID: back to how that one left things. Else the last operation is taken back. */
+  readonly to: string | undefined;
+  readonly allowMissing: boolean;
+  readonly retries: number;
+  /** Without one it is a person's, who may always go back. */
+  readonly incarnation?: Incarnation | undefined;
+}
+
+/**
+ * Takes back the owner's last operation that changed a file of this configuration, or all after `to`. A rollback is
+ * such an operation itself: taken back, it leads forward again.
+ *
+ * `decide` throws ShimctlError: `usage` for an ID that is none of these; `conflict` with the file where somebody
+ * changed since what the last operation left there
+ */
+export function rollingBack(options: RollbackOptions): Deferred {
+  return { owner: options.owner, decide: (env, state) => decide(env, state, options) };
+}
+
+function decide(env: Environment, state: NodeState, options: RollbackOptions): Request | Outcome {
+  const { owner, to } = options;
+  const { backend, site } = env;
+  const all = operationsOf(state.journal());
+  const own = all.filter(
+    (operation) =>
+      isEffective(operation) &&
+      operation.owner === owner &&
+      (operation.rootFile ?? site.rootFile) === site.rootFile &&
+      (operation.engine ?? backend.name) === backend.name,
+  );
+  const { view } = readEngine(env.host, backend, site);
+  const target = to === undefined ? undefined : operationBy(to, all, own, owner);
+  const last = own.at(-1);
+  if (last === undefined)
+    return nothing(env, state, view, owner, `the journal has no operation of owner '${owner}' to take back`);
+  const taken = target === undefined ? [last] : own.slice(own.indexOf(target) + 1);
+  if (taken.length === 0)
+    return nothing(env, state, view, owner, `that is how owner '${owner}' is now: nothing was done since`);
+  const ids = shortIds(all);
+  refuseChanged(view, owner, last, ids.get(last.id) ?? last.id);
+  const handlers = target === undefined ? last.previous : target.desired;
+  const commits = taken.flatMap((operation) => operation.commits);
+  return {
+    intent: {
+      command: "rollback",
+      handlers: handlers.map(exactly),
+      bases: target === undefined ? last.previousBases : target.bases,
+      reverts: taken.map(({ id }) => id).toReversed(),
+      asItWas: (seen, now, planned) => {
+        const edits = asItWas(env, state, { owner, handlers, commits }, seen, now, planned);
+        if (edits === planned && planned.length > 0) refuseAdopted(taken, ids);
+        return edits;
+      },
+    },
+    owner,
+    allowMissing: options.allowMissing,
+    retries: options.retries,
+    updatePresets: false,
+    incarnation: options.incarnation,
+    outOfOrder: options.incarnation === undefined,
+  };
+}
+
+/** The operation whose ID begins so, among those that can be gone back to. */
+function operationBy(
+  to: string,
+  all: readonly Operation[],
+  own: readonly Operation[],
+  owner: string,
+): Operation {
+  const hint = `\`shimctl log --owner ${owner}\` lists them`;
+  const found = all.filter(({ id }) => id.startsWith(to.toLowerCase()));
+  const [first] = found;
+  if (first === undefined || to.length < shortest)
+    throw new ShimctlError(
+      "usage",
+      first === undefined
+        ? `Cannot roll back, as no operation has an ID that begins with '${to}'`
+        : `Cannot roll back by so short a part of an ID: ${to}`,
+      { hint },
+    );
+  if (found.length > 1)
+    throw new ShimctlError("usage", `Cannot roll back, as ${found.length} operations begin with '${to}'`, {
+      hint,
+    });
+  if (own.includes(first)) return first;
+  const why =
+    first.owner !== owner
+      ? `it is one of owner '${first.owner}'`
+      : isEffective(first)
+        ? "it was about another configuration"
+        : `it left nothing: ${first.result}`;
+  throw new ShimctlError("usage", `Cannot roll back to operation ${to}, as ${why}`, {
+    hint: first.owner !== owner ? `pass --owner ${first.owner}, or choose another: ${hint}` : hint,
+  });
+}
+
+/** Fewer characters are a typing error rather than a name. */
+const shortest = 4;
+
+/** What somebody has changed since is theirs: it is neither taken back nor written over. */
+function refuseChanged(view: EngineView, owner: string, last: Operation, id: string): void {
+  const [edit] = view.plan(owner, last.desired);
+  if (edit === undefined) return;
+  throw new ShimctlError(
+    "conflict",
+    `Cannot roll back, as somebody changed what operation ${id} of owner '${owner}' left in this file`,
+    {
+      path: edit.path,
+      hint: "see `shimctl status` and `shimctl diff`; then say what shall be there by install, apply or uninstall",
+    },
+  );
+}
+
+/** Without the old bytes of their files, others would not get back what was taken over from them. */
+function refuseAdopted(taken: readonly Operation[], ids: ReadonlyMap<string, string>): void {
+  const operation = taken.findLast(({ adoptedFrom }) => adoptedFrom.length > 0);
+  const path = operation?.adoptedFrom[0];
+  if (operation === undefined || path === undefined) return;
+  const id = ids.get(operation.id) ?? operation.id;
+  throw new ShimctlError(
+    "conflict",
+    `Cannot roll back, as operation ${id} took handlers over from this file, and the files are not as it left them`,
+    {
+      path,
+      hint: "uninstall them, and put their old definition back by hand: the old file is kept under /var/lib/shimctl/store by its SHA-256, which `shimctl log --json` has",
+    },
+  );
+}
+
+function nothing(env: Environment, state: NodeState, view: EngineView, owner: string, why: string): Outcome {
+  const { record } = state.readRecord();
+  const handlers = view.handlersOf(owner);
+  return {
+    result: "unchanged",
+    changes: [],
+    handlers,
+    previous: handlers,
+    adopted: [],
+    warnings: [],
+    notes: [why],
+    proof: { rules: "not run", "engine-parser": "not run", served: "not run" },
+    expectation: view.expect(owner, handlers),
+    restart: { done: false, needed: false, words: "nothing to restart for" },
+    recorded: latestOf(orderIn(record, env.site.rootFile, owner, env.now())),
+    pendingRemoval: [],
+    pendingForeign: [],
+  };
+}
