@@ -230,6 +230,18 @@ describe("rollback", () => {
     expect(node.text(markedCase.main)).toBe(without);
   });
 
+  test("is a person's at any epoch, and leaves the order of incarnations as it is", async () => {
+    using node = Node.of(importedCase);
+    await done(node, ["install", "crun", "--epoch", "5"], inPod);
+    await done(node, ["install", "kata-qemu", "--epoch", "6"], inPod);
+    await done(node, ["rollback"]);
+    const late = await done(node, ["rollback", "--epoch", "5", "--json"]);
+    expect(late.json()["result"]).toBe("superseded");
+    await done(node, ["release"]);
+    const again = await done(node, ["install", "kata-qemu", "--epoch", "6", "--json"], inPod);
+    expect(again.json()["result"]).toBe("changed");
+  });
+
   test("refuses an ID that is none, another owner's, or of what left nothing, with exit code 2", async () => {
     using node = Node.of(importedCase);
     await done(node, ["install", "kata-qemu", "--owner", "other"]);
