@@ -130,6 +130,26 @@ describe.each(engineCases)("rollback on $name", (engineCase) => {
     ]);
   });
 
+  test("of an adoption gives others their definition back, and only whole", async () => {
+    using node = Node.of(engineCase, {
+      ...engineCase.files,
+      [main]: `${engineCase.files[main]}\n${engineCase.define(kata)}`,
+    });
+    const theirs = node.tree();
+    await done(node, ["install", kata, "--adopt=replace"]);
+    const adopted = node.text(main);
+    await done(node, ["rollback"]);
+    expect(node.tree()).toEqual(theirs);
+    expect((await node.run(["status"])).code).toBe(0);
+    await done(node, ["install", kata, "--adopt=replace"]);
+    expect(node.text(main)).toBe(adopted);
+    node.place(main, `# edited since\n${adopted}`);
+    const before = node.tree();
+    const ran = await node.run(["rollback"]);
+    expect([ran.code, ran.err]).toEqual([5, expect.stringContaining("took handlers over from this file")]);
+    expect(node.tree()).toEqual(before);
+  });
+
   test("works from what the journal says when the stored bytes are gone", async () => {
     using node = Node.of(engineCase);
     const empty = node.tree();
