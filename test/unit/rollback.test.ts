@@ -9,7 +9,7 @@ import { operationsOf, shortIds } from "../../src/transaction/operations.ts";
 import type { Request } from "../../src/transaction/plan.ts";
 import { rollingBack } from "../../src/transaction/rollback.ts";
 import { type Deferred, run } from "../../src/transaction/run.ts";
-import { markedCase } from "../support/engine_case.ts";
+import { importedCase, markedCase } from "../support/engine_case.ts";
 import { FakeEngine } from "../support/fake_engine.ts";
 import { handler } from "../support/memory.ts";
 import { Node } from "../support/node.ts";
@@ -170,6 +170,27 @@ describe("a change that is undone", () => {
       "Stopped by a signal before the change was complete",
     ]);
   });
+});
+
+describe("a rollback of an adoption that is undone", () => {
+  for (const [engineCase, when] of [
+    [markedCase, "in one file"],
+    [importedCase, "in a drop-in"],
+  ] as const) {
+    test(`takes the handler over again, ${when}`, async () => {
+      const { main, files, define } = engineCase;
+      using node = Node.of(engineCase, { ...files, [main]: `${files[main]}\n${define("crun")}` });
+      await run(environmentOf(node), { ...installing("crun"), adopt: "replace" });
+      const adopted = node.tree();
+      const stop = new AbortController();
+      const abort = (step: string) => step === "commit" && queueMicrotask(() => stop.abort());
+      const error = await failed(run(environmentOf(node, abort, stop.signal), back()));
+      expect(error.code).toBe("interrupted");
+      expect(node.tree()).toEqual(adopted);
+      await run(environmentOf(node), back());
+      expect(node.text(main)).toBe(`${files[main]}\n${define("crun")}`);
+    });
+  }
 });
 
 describe("operations", () => {
