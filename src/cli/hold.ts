@@ -18,6 +18,10 @@ export async function hold(io: Io, log: Log, parsed: Parsed, command: "hold" | "
   const { options } = parsed;
   const owner = ownerOf(parsed, undefined);
   const reason = reasonIn(parsed);
+  const untilFrom = (now: Date) =>
+    options.forMs === undefined ? {} : { until: untilOf(parsed, options.forMs, now) };
+  // Refused before anything is made, the lock included.
+  untilFrom(io.now());
   const host = openHost(options.root, options.given.get("root"));
   const lock = await acquireLock(host, {
     timeoutMs: options.lockTimeoutMs,
@@ -35,10 +39,9 @@ export async function hold(io: Io, log: Log, parsed: Parsed, command: "hold" | "
     const who = whoRuns(io);
     const now = io.now();
     before = holdsOn(state.readRecord().record, now);
-    const until = options.forMs === undefined ? {} : { until: untilOf(parsed, options.forMs, now) };
     const made: Hold = {
       since: now.toISOString(),
-      ...until,
+      ...untilFrom(now),
       ...(reason === undefined ? {} : { reason }),
       who,
       by: "hold",
