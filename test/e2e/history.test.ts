@@ -411,9 +411,9 @@ describe("hold", () => {
 
   test("expires after --for, and goes with the next write", async () => {
     using node = Node.of(importedCase);
-    await done(node, ["hold", "--for", "100ms"]);
+    await done(node, ["hold", "--for", "2s"]);
     expect((await node.run(["install", "crun", "--automatic"])).code).toBe(12);
-    await Bun.sleep(120);
+    await Bun.sleep(2_100);
     expect((await node.run(["status", "--json"])).json()["holds"]).toEqual({});
     await done(node, ["install", "crun", "--automatic"]);
     expect(JSON.parse(node.text("/var/lib/shimctl/record.json"))).not.toHaveProperty("holds");
