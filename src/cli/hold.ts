@@ -64,9 +64,10 @@ export async function hold(io: Io, log: Log, parsed: Parsed, command: "hold" | "
   return 0;
 }
 
-/** What is written in place of a lost record must know what the files say of every owner. */
+/** What is written in place of a lost or damaged record must know what the files say of every owner. */
 async function rebuildLost(parsed: Parsed, state: NodeState, now: Date): Promise<void> {
-  if (!state.readRecord().lost) return;
+  const { lost, damaged } = state.readRecord();
+  if (!lost && damaged === undefined) return;
   const [{ openNode }, { readEngine }, { rebuildRecord }] = await Promise.all([
     import("./node.ts"),
     import("../transaction/gather.ts"),

@@ -195,7 +195,7 @@ function takeOut(value: object, path: readonly PropertyKey[]): readonly Property
   return undefined;
 }
 
-/** A damaged record, with the owners and folders that only another account of the same node has. */
+/** A damaged record, with the owners, folders and holds that only another account of the same node has. */
 export function withMissing(record: NodeRecord, other: NodeRecord): NodeRecord {
   const roots = Object.entries(other.roots).map(([rootFile, root]) => {
     const known = record.roots[rootFile];
@@ -206,6 +206,7 @@ export function withMissing(record: NodeRecord, other: NodeRecord): NodeRecord {
     ...record,
     roots: { ...record.roots, ...Object.fromEntries(roots) },
     folders: [...new Set([...record.folders, ...other.folders])],
+    ...(other.holds === undefined ? {} : { holds: { ...other.holds, ...record.holds } }),
   };
 }
 

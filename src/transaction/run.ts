@@ -103,8 +103,10 @@ export async function run(env: Environment, ask: Request | Deferred): Promise<Ou
 /** While a hold is on, an automatic run does nothing but say so. */
 function refuseAutomatic({ caller, now }: Environment, state: NodeState, owner: string): void {
   if (caller?.automatic !== true) return;
-  const { record, lost } = state.readRecord();
-  refuseOnHold(lost ? { ...record, holds: { ...holdsTold(state.journal()) } } : record, owner, now());
+  const { record, lost, damaged } = state.readRecord();
+  const lacks = lost || damaged !== undefined;
+  const holds = lacks ? { ...holdsTold(state.journal()), ...record.holds } : undefined;
+  refuseOnHold(holds === undefined ? record : { ...record, holds }, owner, now());
 }
 
 /** Finishes or undoes what is open. Nearly always nothing is, and what would do it need not be loaded. */

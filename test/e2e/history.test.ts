@@ -488,6 +488,17 @@ describe("hold", () => {
     await done(node, ["install", "crun"], inPod);
   });
 
+  test("outlives damage to the record", async () => {
+    using node = Node.of(importedCase);
+    await done(node, ["install", "crun"]);
+    await done(node, ["hold"]);
+    const path = "/var/lib/shimctl/record.json";
+    node.place(path, node.text(path).replace('"by": "hold"', '"by": 3'), 0o600);
+    expect((await node.run(["install", "crun"], inPod)).code).toBe(12);
+    await done(node, ["install", "kata-qemu"]);
+    expect((await node.run(["install", "crun"], inPod)).code).toBe(12);
+  });
+
   test("that somebody asked for is not released by an install", async () => {
     using node = Node.of(importedCase);
     await done(node, ["install", "crun"]);
