@@ -3,7 +3,6 @@ import {
   constants,
   fchmodSync,
   fstatSync,
-  fsyncSync,
   linkSync,
   lstatSync,
   openSync,
@@ -13,11 +12,12 @@ import {
 } from "node:fs";
 import { basename, dirname } from "node:path";
 import { ShimctlError } from "../error.ts";
-import { cString, Errno, type Libc } from "./libc/libc.ts";
+import { inWords } from "./failure.ts";
+import { asThrown, cString, Errno, type Libc } from "./libc/libc.ts";
 import { copyLabel, copyMetadata } from "./metadata.ts";
 import { randomSuffix } from "./random.ts";
 import type { Host } from "./root.ts";
-import { isErrno } from "./state.ts";
+import { flush, flushFolder, isErrno } from "./state.ts";
 
 /** renameat2(2). */
 const noReplace = 1;
@@ -121,7 +121,7 @@ export function writeTemp(
       if (file.labelFrom !== undefined) labelLike(libc, file.labelFrom, fd, path);
     }
     // renameio and ext4's own documentation: without this, the new name may hold no bytes after a power loss.
-    fsyncSync(fd);
+    flush(fd);
   } catch (cause) {
     close();
     temp.discard();
@@ -132,10 +132,9 @@ export function writeTemp(
       if (named) return;
       const result = libc.linkOpenFile(fd, cString(temp.real));
       if (result < 0) {
-        throw new ShimctlError("unsupported-node", `Cannot name a temporary file, error number ${-result}`, {
-          path,
-          hint: "mount /proc",
-        });
+        // Its descriptor is reached through /proc.
+        const hint = -result === Errno.ENOENT ? "mount /proc" : undefined;
+        throw inWords(asThrown(-result), "Cannot name a temporary file of this file", path, hint);
       }
     },
     close,
@@ -270,11 +269,10 @@ export function moveAway(libc: Libc, target: Target, temp: Pending, expected: Id
 /** Makes renames in the target's folder, and in that of its temporary files, survive a power loss (fsync(2)). */
 export function flushFolders(target: Target): void {
   for (const folder of new Set([dirname(target.real), target.tempRealFolder])) {
-    const fd = openSync(folder, constants.O_RDONLY | constants.O_DIRECTORY);
     try {
-      fsyncSync(fd);
-    } finally {
-      closeSync(fd);
+      flushFolder(folder);
+    } catch (cause) {
+      throw inWords(cause, "Cannot make sure that this file survives a power loss", target.path);
     }
   }
 }
@@ -298,15 +296,14 @@ function notRegular(path: string): ShimctlError {
   });
 }
 
-function refused(errno: number, path: string): ShimctlError {
-  const [why, hint] = refusals[errno] ?? [
-    `the kernel answers with error ${errno}`,
-    "see errno(3) for its meaning",
-  ];
+function refused(errno: number, path: string): unknown {
+  const refusal = refusals[errno];
+  if (refusal === undefined) return inWords(asThrown(errno), "Cannot replace this file", path);
+  const [why, hint] = refusal;
   return new ShimctlError("unsupported-node", `Cannot replace this file, as ${why}`, { path, hint });
 }
 
-const refusals: Readonly<Record<number, readonly [string, string]>> = {
+const refusals: Readonly<Record<number, readonly [why: string, hint: string]>> = {
   [Errno.EXDEV]: ["its temporary file is on another mount", "mount the two folders as one, by their parent"],
   [Errno.EBUSY]: ["the file itself is a mount point", "mount the folder, not the file"],
   [Errno.EROFS]: ["its file system is read-only", "mount it writable, then run the same command again"],
@@ -335,5 +332,5 @@ function describe(cause: unknown, path: string): unknown {
   for (const code of ["EROFS", "EPERM", "EACCES"] as const) {
     if (isErrno(cause, code)) return refused(Errno[code], path);
   }
-  return cause;
+  return inWords(cause, "Cannot replace this file", path);
 }

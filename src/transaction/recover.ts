@@ -82,12 +82,12 @@ export async function recover(env: Environment, state: NodeState): Promise<Recov
     if (error instanceof ShimctlError && error.code === "undo-failed")
       state.append(begin.operation, { step: "end", result: "undo failed", code: error.code });
     if (error instanceof ShimctlError && (error.code === "undo-failed" || error.code === "cannot-verify"))
-      throw withState(error, work.details.join("; "));
+      throw withState(error, work.details.join("; "), env.host.root);
     const left = complete
       ? "is in place; the next run records it"
       : "is not complete, though every file is; the next run undoes it";
     const words = [...work.details, `the ${begin.command} of owner '${begin.owner}' ${left}`];
-    throw withState(error, words.join("; "));
+    throw withState(error, words.join("; "), env.host.root);
   }
   const verb = outcome === "finished" ? "finished" : "undid";
   const done = `${verb} an ${begin.command} of owner '${begin.owner}' that was cut short`;

@@ -1,6 +1,7 @@
 import type { FileEdit, Snapshot } from "../engine/backend.ts";
 import { ShimctlError } from "../error.ts";
 import type { Handler } from "../handler/model.ts";
+import { inWords } from "../host/failure.ts";
 import { loadLibc } from "../host/libc/libc.ts";
 import { randomUUID } from "../host/random.ts";
 import type { Host } from "../host/root.ts";
@@ -21,7 +22,7 @@ import { isRecorded, type Latest, latestOf, takeTurn } from "./epoch.ts";
 import { isStill, readEngine } from "./gather.ts";
 import { unfinished } from "./journal.ts";
 import { type Adoption, type Change, type Outcome, type Proof, withState } from "./outcome.ts";
-import { recordOwner } from "./owner.ts";
+import { cleanFolders, recordOwner } from "./owner.ts";
 import {
   adoptedIn,
   adoptingOf,
@@ -458,6 +459,9 @@ function rememberFound(env: Environment, state: NodeState, request: Request, pla
   const { record, lost } = state.readRecord();
   // What the files say of an owner is written down again.
   const rebuilt = lost && Object.keys(record.roots).length > 0;
+  // A folder of ours that could not be removed with the last handler may go now.
+  const isIdle = !lost && Object.keys(record.roots).length === 0 && record.folders.length > 0;
+  if (same && isIdle) cleanFolders(env, state, []);
   if (same && !rebuilt) return;
   recordOwner(env, state, request.owner, planned.handlers, { bases, order, pending: "as it was" });
 }
@@ -482,7 +486,13 @@ function makeFolders(host: Host, state: NodeState, folders: readonly string[]): 
   if (folders.length === 0) return;
   const { record } = state.readRecord();
   state.writeRecord({ ...record, folders: [...new Set([...record.folders, ...folders])] });
-  for (const folder of folders) ensureFolder(host.real(folder), 0o755);
+  for (const folder of folders) {
+    try {
+      ensureFolder(host.real(folder), 0o755);
+    } catch (cause) {
+      throw inWords(cause, "Cannot make this folder", folder);
+    }
+  }
 }
 
 function asChange(edit: FileEdit): Change {
