@@ -1,5 +1,17 @@
 import { expect } from "bun:test";
-import { appendFileSync, cpSync, existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
+import { spawnSync } from "node:child_process";
+import {
+  appendFileSync,
+  cpSync,
+  existsSync,
+  linkSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import process from "node:process";
 import { main } from "../../src/cli/main.ts";
@@ -17,6 +29,8 @@ export interface CrashCase {
   /** What was done on the node before. */
   readonly before: readonly (readonly string[])[];
   readonly args: (root: string) => readonly string[];
+  /** Whether the engine runs, and is restarted and asked. */
+  readonly isLive: boolean;
 }
 
 /** The commands that change a node. A new one is one more line. */
@@ -35,14 +49,21 @@ const commands: readonly {
 ];
 const handlerFile = "/wanted.toml";
 
-export const crashCases: readonly CrashCase[] = engineCases.flatMap((engineCase) =>
-  commands.map(({ name, before, args }) => ({
-    name: `${name} on ${engineCase.name}`,
-    engineCase,
-    before: before(engineCase.handlers),
-    args: (root: string) => args(engineCase.handlers, root),
-  })),
-);
+function casesOf(isLive: boolean): readonly CrashCase[] {
+  return engineCases.flatMap((engineCase) =>
+    commands.map(({ name, before, args }) => ({
+      name: `${name} on ${engineCase.name}${isLive ? ", which is restarted and asked" : ""}`,
+      engineCase,
+      before: before(engineCase.handlers),
+      args: (root: string) => args(engineCase.handlers, root),
+      isLive,
+    })),
+  );
+}
+
+export const crashCases = casesOf(false);
+/** The same with an engine that runs: sockets, and a program that restarts it. */
+export const liveCases = casesOf(true);
 
 /** `full`: every point. Otherwise a sample, the same for one seed, that holds every point that changes a file. */
 export const isFull = process.env["SHIMCTL_TEST_CRASH"] === "full";
@@ -64,21 +85,25 @@ export class Stage {
   served: readonly string[] = [];
   readonly #template: Node;
   readonly #afterwards: Tree;
+  readonly #engine: LiveEngine | undefined;
 
   constructor(crashCase: CrashCase) {
     this.case = crashCase;
+    this.#engine = crashCase.isLive ? new LiveEngine() : undefined;
     const { engineCase } = crashCase;
     this.#template = Node.of(engineCase);
     const [, wanted = ""] = engineCase.handlers;
     this.#template.place(handlerFile, `format = 1\n[handlers.${wanted}]\n`);
-    this.original = treeOf(this.#template.root);
+    using fresh = this.copy();
+    this.original = treeOf(fresh.root);
     for (const args of crashCase.before) {
-      const traced = trace([compiled(), ...args, ...this.#options(this.#template.root)], {});
+      const traced = trace([compiled(), ...args, ...this.#nodeOptions(this.#template.root)], {});
       expect([args, traced.code, traced.output]).toEqual([args, 0, expect.any(String)]);
     }
     this.old = configurationOf(this.#template.root);
     using done = this.copy();
-    expect([this.run(done.root).code]).toEqual([0]);
+    const first = this.run(done.root);
+    expect([first.code, first.output]).toEqual([0, first.output]);
     this.new = configurationOf(done.root);
     this.#afterwards = treeOf(done.root);
   }
@@ -94,7 +119,9 @@ export class Stage {
 
   /** A copy of the node as it is before the command. */
   copy(): Copy {
-    return new Copy(this.#template.root);
+    const copy = new Copy(this.#template.root);
+    this.#engine?.start(copy.root, this.case.engineCase.engine);
+    return copy;
   }
 
   /** Runs the command itself on a copy. */
@@ -112,7 +139,9 @@ export class Stage {
     const say = (text: string) => {
       said += text;
     };
-    const code = await main([...args, ...this.#options(root)], {
+    // A look at files knows of no engine.
+    const options = args[0] === "check" ? this.#nodeOptions(root) : this.#options(root);
+    const code = await main([...args, ...options], {
       out: say,
       err: say,
       env: {},
@@ -138,11 +167,59 @@ export class Stage {
   }
 
   #options(root: string): string[] {
+    return [...this.#nodeOptions(root), ...(this.#engine?.options(root) ?? [])];
+  }
+
+  #nodeOptions(root: string): string[] {
     return ["--root", root, "--engine-version", this.case.engineCase.version];
   }
 
   [Symbol.dispose](): void {
     this.#template[Symbol.dispose]();
+    this.#engine?.stop();
+  }
+}
+
+/** One engine for all copies of a node: a socket, and a program that starts it with the files of one of them. */
+class LiveEngine {
+  readonly #folder = mkdtempSync(`${tmpdir()}/shimctl-engine-`);
+  readonly #socket = `${this.#folder}/socket`;
+  readonly #script = `${this.#folder}/restart`;
+  readonly #pid: number;
+
+  constructor() {
+    const started = `${this.#folder}/started`;
+    writeFileSync(started, "");
+    // Two starts differ, with the same files too.
+    writeFileSync(
+      this.#script,
+      `printf '%s\\n%s\\n' "$1" $$ >${started}.new && mv ${started}.new ${started}\n`,
+    );
+    const server = `${process.execPath} ${import.meta.dirname}/cri_server.ts ${this.#socket} ${started}`;
+    // No child of ours: whoever traces a program waits for all of its children.
+    const line = `${server} </dev/null >${this.#folder}/log 2>&1 & echo $!`;
+    this.#pid = Number(spawnSync("sh", ["-c", line], { encoding: "utf8" }).stdout);
+    const deadline = Date.now() + 10_000;
+    while (!existsSync(this.#socket)) {
+      if (Date.now() > deadline) throw new Error(readFileSync(`${this.#folder}/log`, "utf8"));
+      Bun.sleepSync(5);
+    }
+  }
+
+  start(root: string, engine: string): void {
+    mkdirSync(`${root}/run/${engine}`, { recursive: true });
+    // A socket is found by each of its names.
+    linkSync(this.#socket, `${root}/run/${engine}/${engine}.sock`);
+    expect(spawnSync("/bin/sh", [this.#script, root]).status).toBe(0);
+  }
+
+  options(root: string): string[] {
+    return ["--restart-command", `/bin/sh ${this.#script} ${root}`];
+  }
+
+  stop(): void {
+    process.kill(this.#pid, "SIGKILL");
+    rmSync(this.#folder, { recursive: true, force: true });
   }
 }
 
@@ -230,6 +307,8 @@ export interface Point {
   readonly name: string;
   /** Whether a file, a folder or a name is another one afterwards. */
   readonly changes: boolean;
+  /** Whether it talks to somebody, or starts a program. */
+  readonly talks: boolean;
 }
 
 /** Counts the calls of a run on one node that matter, and gives each its place. */
@@ -247,7 +326,7 @@ export function counting(root: string): (call: Call) => Point | undefined {
     counts.set(what, nth);
     const isLock = call.subject.startsWith(`${root}/run/`);
     const changes = isOurs && !isLock && (isOpen(call) ? opensToChange(call) : !quiet.has(call.name));
-    return { what, nth, name: call.name, changes };
+    return { what, nth, name: call.name, changes, talks: isTalk && call.subject !== "stdout" };
   };
 }
 
@@ -300,5 +379,5 @@ export function report(kind: string, name: string, facts: Readonly<Record<string
   const words = Object.entries(facts).map(([what, count]) => `${count} ${what}`);
   console.log(`   ${name}: ${words.join(", ")}`);
   const path = process.env["SHIMCTL_TEST_CRASH_REPORT"];
-  if (path !== undefined) appendFileSync(path, `${JSON.stringify({ kind, name, facts })}\n`);
+  if (path !== undefined) appendFileSync(path, `${JSON.stringify({ kind, name, facts, isFull })}\n`);
 }

@@ -185,6 +185,8 @@ function follow(leader: number, output: string, watch: Watch): { code: number | 
   /** The shell's own calls, before it becomes the program, are nobody's business. */
   let begun = false;
   const allThreads = 0x40000000;
+  const alive = new Set<number>([leader]);
+  let ended: { code: number | null } | undefined;
   const end = () => libc.kill(leader, constants.signals.SIGKILL);
   const atCall = (tid: number): void => {
     libc.ptrace(request.callInfo, tid, 128n, BigInt(ptr(info.buffer as ArrayBuffer)));
@@ -208,11 +210,15 @@ function follow(leader: number, output: string, watch: Watch): { code: number | 
   for (;;) {
     const tid = libc.waitpid(-1, ptr(status), allThreads);
     const how = status[0] ?? 0;
-    if (tid < 0) throw new Error("the traced program is gone");
+    if (tid < 0) return ended ?? { code: null };
     if ((how & 0xff) !== 0x7f) {
-      if (tid === leader) return { code: (how & 0x7f) === 0 ? (how >> 8) & 0xff : null };
+      alive.delete(tid);
+      if (tid === leader) ended = { code: (how & 0x7f) === 0 ? (how >> 8) & 0xff : null };
+      // What it started may outlive it, and does its work.
+      if (ended !== undefined && alive.size === 0) return ended;
       continue;
     }
+    alive.add(tid);
     const signal = (how >> 8) & 0xff;
     const event = how >> 16;
     if (signal === callStop) atCall(tid);
