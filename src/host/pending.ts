@@ -18,6 +18,7 @@ import { copyLabel, copyMetadata } from "./metadata.ts";
 import { randomSuffix } from "./random.ts";
 import type { Host } from "./root.ts";
 import { flush, flushFolder, isErrno } from "./state.ts";
+import { partOf } from "./temp_name.ts";
 
 /** renameat2(2). */
 const noReplace = 1;
@@ -69,6 +70,7 @@ export function nameTemp(target: Target): Pending {
     },
     discard() {
       if (ours) unlinkIfThere(real);
+      if (ours) unlinkIfThere(partOf(real));
       ours = false;
     },
   };
@@ -95,9 +97,12 @@ export interface Written {
 const tmpFile = 0o20000000 | constants.O_DIRECTORY;
 
 /**
- * Writes a temporary file, complete and flushed, with owner, mode and attributes in place before anybody
- * can see it under any name: a crash leaves nothing behind that the journal does not explain.
- * Throws ShimctlError `unsupported-node` when something cannot be kept or the disk is full; the name is free then
+ * Writes a temporary file, complete and flushed, with owner, mode and attributes in place before anybody can
+ * see it under its name: a crash leaves nothing behind that the journal does not explain. Where there are no
+ * files without a name, it is written as `partOf` its name.
+ * Throws ShimctlError `unsupported-node` when something cannot be kept or the disk is full; the names are free then
+ *
+ * @param unnamed what `openUnnamed` answered; where that is nothing, the journal knows the name already
  */
 export function writeTemp(
   libc: Libc,
@@ -105,8 +110,9 @@ export function writeTemp(
   bytes: Uint8Array,
   file: NewFile,
   path: string,
+  unnamed: number | undefined,
 ): Written {
-  const { fd, named } = openTemp(temp, path);
+  const fd = unnamed ?? openPart(temp, path);
   let open = true;
   const close = () => {
     if (open) closeSync(fd);
@@ -129,7 +135,14 @@ export function writeTemp(
   }
   return {
     publish() {
-      if (named) return;
+      if (unnamed === undefined) {
+        try {
+          renameSync(partOf(temp.real), temp.real);
+        } catch (cause) {
+          throw describe(cause, path);
+        }
+        return;
+      }
       const result = libc.linkOpenFile(fd, cString(temp.real));
       if (result < 0) {
         // Its descriptor is reached through /proc.
@@ -141,17 +154,21 @@ export function writeTemp(
   };
 }
 
-/** Without a name where that is possible: NFS and old overlay file systems have no such files. */
-function openTemp(temp: Pending, path: string): { fd: number; named: boolean } {
+/** A new file without a name; `undefined` where there are none: NFS and old overlay file systems. */
+export function openUnnamed(temp: Pending, path: string): number | undefined {
   try {
-    return { fd: openSync(dirname(temp.real), constants.O_WRONLY | tmpFile, 0o600), named: false };
+    return openSync(dirname(temp.real), constants.O_WRONLY | tmpFile, 0o600);
   } catch (cause) {
     if (!["EOPNOTSUPP", "ENOTSUP", "EISDIR", "EINVAL", "ENOENT"].some((code) => isErrno(cause, code)))
       throw describe(cause, path);
+    return undefined;
   }
+}
+
+function openPart(temp: Pending, path: string): number {
   const flags = constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL | constants.O_NOFOLLOW;
   try {
-    return { fd: openSync(temp.real, flags, 0o600), named: true };
+    return openSync(partOf(temp.real), flags, 0o600);
   } catch (cause) {
     throw describe(cause, path);
   }

@@ -6,13 +6,13 @@ import { type Look, lookAt, sameBytes } from "../host/exchange.ts";
 import { leaseHolds } from "../host/lease.ts";
 import { type Libc, loadLibc } from "../host/libc/libc.ts";
 import { removeState } from "../host/state.ts";
+import { partOf, tempName } from "../host/temp_name.ts";
 import { sha256 } from "../sha256.ts";
 import { activate, bringBack, cannotVerify, type RestartLine } from "./activate.ts";
 import { commitFile } from "./commit.ts";
 import type { Environment } from "./environment.ts";
 import { gather, readEngine, withEdits } from "./gather.ts";
 import { type Unfinished, unfinished } from "./journal.ts";
-import { tempName } from "./leftovers.ts";
 import { mergeForeign } from "./merge.ts";
 import { withState } from "./outcome.ts";
 import { cleanFolders, recordEpoch, recordOwner } from "./owner.ts";
@@ -269,6 +269,9 @@ async function settleTemp(work: Work, intent: IntentLine, isKnown: (path: string
   const { env, libc, details } = work;
   let real: string | undefined;
   try {
+    const part = tempOf(env, { ...intent, temp: partOf(intent.temp) }, isKnown);
+    // Nobody exchanges it with anything: it holds what we wrote, as far as that came.
+    if (part !== undefined) removeState(part);
     real = tempOf(env, intent, isKnown);
   } catch (error) {
     if (!(error instanceof Odd)) throw error;

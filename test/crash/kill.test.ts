@@ -13,6 +13,7 @@ import {
   isOpen,
   isSame,
   isSampled,
+  type Lack,
   liveCases,
   nameOf,
   opensToChange,
@@ -118,6 +119,7 @@ async function kill(stage: Stage, verdicts: Verdicts, { point, phase }: Kill, fo
 interface Chosen {
   readonly crashCase: CrashCase;
   readonly foreign: boolean;
+  readonly lacks?: Lack;
   readonly isChosen: (kill: Kill) => boolean;
 }
 
@@ -132,6 +134,16 @@ const chosen: readonly Chosen[] = [
     // Each takes some seconds: a program that has read a short-lived version is waited for.
     { crashCase, foreign: true, isChosen: ({ point, phase }) => inSample(crashCase, point, phase, 14) },
   ]),
+  ...crashCases.flatMap((crashCase) =>
+    (["unnamed files", "an exchange of names"] as const).map(
+      (lacks): Chosen => ({
+        crashCase,
+        foreign: false,
+        lacks,
+        isChosen: ({ point }) => point.changes && /\/etc\//.test(point.what),
+      }),
+    ),
+  ),
   ...liveCases.map(
     (crashCase): Chosen => ({
       crashCase,
@@ -149,10 +161,12 @@ function inSample({ name }: CrashCase, point: Point, phase: Phase, oneIn: number
 const attempts = 5;
 
 describe.skipIf(cannot !== undefined)("a run that is killed at any system call", () => {
-  for (const { crashCase, foreign, isChosen } of chosen) {
-    test(`${crashCase.name}${foreign ? ", with another program's rename just before the exchange" : ""}`, async () => {
+  for (const { crashCase, foreign, lacks, isChosen } of chosen) {
+    const where = lacks === undefined ? "" : `, on a file system without ${lacks}`;
+    const meanwhile = foreign ? ", with another program's rename just before the exchange" : "";
+    test(crashCase.name + where + meanwhile, async () => {
       const verdicts = await verdictsOf(crashCase.engineCase);
-      using stage = new Stage(crashCase);
+      using stage = new Stage(crashCase, lacks);
       stage.learn(verdicts);
       const all = killsOf(stage, foreign);
       if (!foreign) expect(all.length).toBeGreaterThan(80);
@@ -174,7 +188,7 @@ describe.skipIf(cannot !== undefined)("a run that is killed at any system call",
         : crashCase.isLive
           ? "killed, live engine"
           : "killed";
-      report(kind, crashCase.name, {
+      report(kind, crashCase.name + where, {
         points: all.length,
         killed: kills.length - missed.length,
         "not reached": missed.length,

@@ -12,7 +12,7 @@ import {
   rmSync,
   writeFileSync,
 } from "node:fs";
-import { tmpdir } from "node:os";
+import { constants, tmpdir } from "node:os";
 import process from "node:process";
 import { main } from "../../src/cli/main.ts";
 import { sha256 } from "../../src/sha256.ts";
@@ -87,8 +87,12 @@ export class Stage {
   readonly #afterwards: Tree;
   readonly #engine: LiveEngine | undefined;
 
-  constructor(crashCase: CrashCase) {
+  readonly #lacks: Lack | undefined;
+
+  /** @param lacks what the run itself finds missing in the file system */
+  constructor(crashCase: CrashCase, lacks?: Lack) {
     this.case = crashCase;
+    this.#lacks = lacks;
     this.#engine = crashCase.isLive ? new LiveEngine() : undefined;
     const { engineCase } = crashCase;
     this.#template = Node.of(engineCase);
@@ -126,7 +130,9 @@ export class Stage {
 
   /** Runs the command itself on a copy. */
   run(root: string, watch: Parameters<typeof trace>[1] = {}): Traced {
-    return trace(this.argv(root), watch);
+    const lack = this.#lacks === undefined ? undefined : lacking[this.#lacks];
+    const enter = (call: Call): Verdict => watch.enter?.(call) ?? lack?.(call);
+    return trace(this.argv(root), lack === undefined ? watch : { ...watch, enter });
   }
 
   argv(root: string): string[] {
@@ -242,7 +248,7 @@ export type Configuration = Readonly<Record<string, string>>;
 export function configurationOf(root: string): Configuration {
   return Object.fromEntries(
     filesBelow(`${root}/etc`)
-      .filter((path) => !path.endsWith(".tmp"))
+      .filter((path) => !/\.(tmp|part)$/.test(path))
       .map((path) => [path.slice(root.length), readFileSync(path, "utf8")]),
   );
 }
@@ -269,7 +275,7 @@ export function leftovers(root: string): string[] {
   const state = `${root}/var/lib/shimctl`;
   const kept = ["conflict", "journal", "record.json", "store"];
   return [
-    ...filesBelow(root).filter((path) => path.endsWith(".tmp")),
+    ...filesBelow(root).filter((path) => /\.(tmp|part)$/.test(path)),
     ...(existsSync(state) ? readdirSync(state).filter((name) => !kept.includes(name)) : []),
   ].map((path) => path.replace(root, ""));
 }
@@ -294,7 +300,7 @@ export function hashOf(root: string): string {
 function withoutChance(path: string): string {
   return path
     .replace(/#\d+ \(deleted\)$/, "(unnamed)")
-    .replace(/[0-9a-f]{12}\.tmp/g, "*.tmp")
+    .replace(/[0-9a-f]{12}\.(tmp|part)/g, "*.$1")
     .replace(/conflict\/.*/, "conflict/*")
     .replace(/^\/proc\/self\/fd\/\d+$/, "(unnamed)")
     .replace(/^(socket|pipe):\[\d+\]$/, "$1");
@@ -336,6 +342,18 @@ const quiet = new Set(["fsync", "fdatasync", "fcntl", "flock"]);
 export function isOpen({ name }: Pick<Call, "name">): boolean {
   return name.startsWith("open");
 }
+
+/** What some file systems do not have: NFS, old overlays, FAT. */
+export type Lack = "unnamed files" | "an exchange of names";
+
+const lacking: Readonly<Record<Lack, (call: Call) => Verdict>> = {
+  "unnamed files": ({ name, args }) =>
+    name === "openat" && ((args[2] ?? 0) & 0o20000000) !== 0
+      ? { errno: constants.errno.EOPNOTSUPP }
+      : undefined,
+  "an exchange of names": ({ name, args }) =>
+    name === "renameat2" && args[4] !== 0 ? { errno: constants.errno.EINVAL } : undefined,
+};
 
 /** O_WRONLY, O_RDWR, O_CREAT, O_TRUNC. */
 export function opensToChange({ name, args }: Call): boolean {
