@@ -5,8 +5,17 @@ import { tmpdir } from "node:os";
 import process from "node:process";
 import { ExitCode } from "../../src/error.ts";
 import { type Verdicts, verdictsOf } from "../engine/verdict.ts";
-import { assertWhole, configurationOf, crashCases, isFull, report, Stage } from "../support/crash.ts";
+import {
+  assertWhole,
+  configurationOf,
+  crashCases,
+  isFull,
+  opensToChange,
+  report,
+  Stage,
+} from "../support/crash.ts";
 import { whyNot } from "../support/needs.ts";
+import { trace } from "../support/tracer.ts";
 
 const cannot = whyNot("full disks", { root: true, programs: ["unshare", "nsenter", "mount"] });
 
@@ -36,8 +45,14 @@ class Disk {
     return `/proc/${this.#pid}/root${this.#folder}`;
   }
 
+  /** What a program is started by to see it. */
+  get within(): string[] {
+    return ["nsenter", "-m", "-t", String(this.#pid)];
+  }
+
   run(...argv: string[]): { code: number | null; said: string } {
-    const ran = spawnSync("nsenter", ["-m", "-t", String(this.#pid), ...argv], { encoding: "utf8" });
+    const [program = "", ...args] = [...this.within, ...argv];
+    const ran = spawnSync(program, args, { encoding: "utf8" });
     return { code: ran.status, said: ran.stdout + ran.stderr };
   }
 
@@ -76,8 +91,16 @@ async function fill(stage: Stage, verdicts: Verdicts, place: string, pages: numb
     expect(disk.run("mount", "--bind", root, root).code).toBe(0);
     expect(disk.run("mount", "--bind", disk.inside, at).code).toBe(0);
   }
-  disk.resize(disk.used + pages * page);
-  const { code, said } = disk.run(...stage.argv(root));
+  let isFilled = false;
+  const { code, output: said } = trace([...disk.within, ...stage.argv(root)], {
+    enter(call) {
+      // There was room when it looked; by the first line of the journal another program has used it up.
+      const begins = call.subject === `${root}/var/lib/shimctl/journal` && opensToChange(call);
+      if (begins && !isFilled) disk.resize(disk.used + pages * page);
+      isFilled ||= begins;
+      return undefined;
+    },
+  });
 
   // The engine, and the runs after it, find it on a disk with room.
   using after = stage.copy();

@@ -71,7 +71,12 @@ export const seed = Number(process.env["SHIMCTL_TEST_CRASH_SEED"] ?? 1);
 
 /** Whether a sample of one in so many holds this; always the same for one seed. */
 export function isSampled(what: string, oneIn: number): boolean {
-  return Number.parseInt(sha256(new TextEncoder().encode(`${seed} ${what}`)).slice(0, 8), 16) % oneIn === 0;
+  return chance(what) % oneIn === 0;
+}
+
+/** A number of 32 bits by chance; always the same for one seed. */
+export function chance(what: string): number {
+  return Number.parseInt(sha256(new TextEncoder().encode(`${seed} ${what}`)).slice(0, 8), 16);
 }
 
 /** A node on which a case's command can be run again and again from the same state. */

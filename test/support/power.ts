@@ -11,7 +11,7 @@ import {
 } from "node:fs";
 import { basename, dirname } from "node:path";
 import { sha256 } from "../../src/sha256.ts";
-import { isSampled } from "./crash.ts";
+import { chance } from "./crash.ts";
 import type { Call, Watch } from "./tracer.ts";
 
 /**
@@ -237,13 +237,14 @@ function* outcomes(start: FileSystem, steps: readonly Step[]): Generator<FileSys
   // A name is as it was or as it is; of data there may be nothing, all, a half, or zeros.
   const options = loose.map((index) => (steps[index]?.change.kind === "names" ? 2 : 4));
   const total = options.reduce((product, count) => product * count, 1);
-  const every = Math.max(1, Math.ceil(total / bound));
-  for (let combination = 0; combination < total; combination++) {
-    if (every > 1 && !isSampled(`${steps.length} ${combination}`, every)) continue;
+  for (let combination = 0; combination < Math.min(total, bound); combination++) {
     const choices = new Map<number, Choice>();
     let rest = combination;
     options.forEach((count, index) => {
-      choices.set(loose[index] ?? -1, rest % count);
+      // Beyond the bound by chance, the same for one seed; but for the one in which nothing is left.
+      const choice =
+        total <= bound || combination === 0 ? rest : chance(`${steps.length} ${combination} ${index}`);
+      choices.set(loose[index] ?? -1, choice % count);
       rest = Math.floor(rest / count);
     });
     yield left(start, steps, choices);
