@@ -72,7 +72,9 @@ describe.skipIf(cannot !== undefined)("a power loss at any instant", () => {
 
   for (const what of ["folders", "files"] as const) {
     test(`is what a program that does not flush ${what} does not survive`, async () => {
-      for (const crashCase of crashCases) {
+      // To uninstall a drop-in, CRI-O's own files need no byte: there it is the journal only that is not flushed.
+      const writing = crashCases.filter(({ name }) => what === "folders" || !name.startsWith("uninstall"));
+      for (const crashCase of writing) {
         const verdicts = await verdictsOf(crashCase.engineCase);
         using stage = new Stage(crashCase);
         stage.learn(verdicts);
