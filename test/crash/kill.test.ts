@@ -157,6 +157,10 @@ function inSample({ name }: CrashCase, point: Point, phase: Phase, oneIn: number
   return isSampled(`${name} ${nameOf(point)} ${phase}`, oneIn);
 }
 
+function isSameKill(a: Kill, b: Kill): boolean {
+  return a.phase === b.phase && isSame(a.point, b.point);
+}
+
 /** How often a point is tried that depends on how a peer's answer comes in: in one piece or in several. */
 const attempts = 5;
 
@@ -168,7 +172,10 @@ describe.skipIf(cannot !== undefined)("a run that is killed at any system call",
       const verdicts = await verdictsOf(crashCase.engineCase);
       using stage = new Stage(crashCase, lacks);
       stage.learn(verdicts);
-      const all = killsOf(stage, foreign);
+      const first = killsOf(stage, foreign);
+      // A peer's answer comes in one piece or in several: those calls are no points that differ from run to run.
+      const others = crashCase.isLive ? [1, 2, 3].map(() => killsOf(stage, foreign)) : [];
+      const all = first.filter((each) => others.every((other) => other.some((its) => isSameKill(its, each))));
       if (!foreign) expect(all.length).toBeGreaterThan(80);
       const kills = isFull ? all : all.filter(isChosen);
       const missed: string[] = [];
@@ -192,6 +199,7 @@ describe.skipIf(cannot !== undefined)("a run that is killed at any system call",
         points: all.length,
         killed: kills.length - missed.length,
         "not reached": missed.length,
+        ...(crashCase.isLive ? { "that not every run has": first.length - all.length } : {}),
         "distinct configurations": verdicts.distinct,
       });
       expect(missed).toEqual([]);
