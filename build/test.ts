@@ -39,7 +39,7 @@ const all: readonly Group[] = [
     env: { SHIMCTL_TEST_INPUTS: "100000" },
     timeoutMs: 7_200_000,
   },
-  { name: "crash", folder: "test/crash", timeoutMs: 600_000 },
+  { name: "crash", folder: "test/crash", timeoutMs: 900_000 },
   { name: "booted nodes", folder: "test/boot", timeoutMs: 600_000 },
   { name: "image", folder: "test/image", timeoutMs: 600_000 },
   { name: "real engines", folder: "test/engine", timeoutMs: 1_200_000 },

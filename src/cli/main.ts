@@ -13,7 +13,7 @@ export async function main(argv: readonly string[], io: Io): Promise<number> {
     parsed = parseArguments(argv, io.env);
     return await dispatch(parsed, io);
   } catch (thrown) {
-    const error = asShimctlError(thrown);
+    const error = asShimctlError(thrown, parsed?.options.root);
     if (parsed?.options.json ?? wantsJson(argv, io.env)) {
       io.out(errorDocument(parsed?.command ?? null, error));
     } else io.err(errorText(error));

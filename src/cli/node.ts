@@ -101,10 +101,12 @@ const bare = "Cannot read the engine's configuration file";
 
 /** Whatever was thrown, with the reason where the engine's file could not be read. */
 export function explained(thrown: unknown, host: Host): ShimctlError {
-  const error = asShimctlError(thrown);
+  const error = asShimctlError(thrown, host.root);
   const { path } = error.facts;
   if (error.message !== bare || path === undefined) return error;
-  const read = host.read(path);
+  // What stood in the way then may be gone by now.
+  const { cause } = error.facts;
+  const read = isUnreadable(cause) ? cause : host.read(path);
   const reason =
     read.kind === "unreadable"
       ? read.reason
@@ -120,4 +122,8 @@ export function explained(thrown: unknown, host: Host): ShimctlError {
     ...(denied ? { hint: "run as root" } : {}),
     cause: thrown,
   });
+}
+
+function isUnreadable(cause: unknown): cause is Extract<Read, { kind: "unreadable" }> {
+  return typeof cause === "object" && cause !== null && "kind" in cause && cause.kind === "unreadable";
 }

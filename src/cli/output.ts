@@ -1,7 +1,7 @@
 import type { Problem } from "../engine/backend.ts";
 import { ExitCode, ShimctlError } from "../error.ts";
 import type { Handler } from "../handler/model.ts";
-import { reasonOf } from "../host/root.ts";
+import { inWords, onNode, pathOf } from "../host/failure.ts";
 import { sha256 } from "../sha256.ts";
 import type { Change, Outcome, Proof } from "../transaction/outcome.ts";
 
@@ -158,37 +158,18 @@ function json(value: unknown): string {
   return `${JSON.stringify(value, (_, inner: unknown) => (typeof inner === "bigint" ? Number(inner) : inner), 2)}\n`;
 }
 
-/** Whatever was thrown, as the one error that people and scripts see. */
-export function asShimctlError(thrown: unknown): ShimctlError {
-  if (thrown instanceof ShimctlError) return thrown;
-  const code =
-    thrown instanceof Error && "code" in thrown && typeof thrown.code === "string" ? thrown.code : undefined;
-  const path =
-    thrown instanceof Error && "path" in thrown && typeof thrown.path === "string" ? thrown.path : undefined;
-  const denied = code === "EACCES" || code === "EPERM";
-  const refusedBySystem = denied || code === "EROFS";
-  return new ShimctlError(
-    refusedBySystem ? "unsupported-node" : "internal",
-    refusedBySystem
-      ? `Cannot use this file, as ${reasonOf(thrown)}`
-      : thrown instanceof Error
-        ? thrown.message
-        : String(thrown),
-    {
-      ...(path === undefined ? {} : { path }),
-      hint: denied
-        ? "run as root"
-        : refusedBySystem
-          ? "mount it writable"
-          : "please report this with the output of the same command and --log-level debug",
-      ...(refusedBySystem
-        ? {}
-        : {
-            state: "every file is the complete old one or the complete new one; `shimctl status` shows which",
-          }),
-      cause: thrown,
-    },
-  );
+/**
+ * Whatever was thrown, as the one error that people and scripts see.
+ * @param root of the node: people know its paths without it
+ */
+export function asShimctlError(thrown: unknown, root = "/"): ShimctlError {
+  const error = inWords(thrown, "Cannot use this file", pathOf(thrown, root));
+  if (error instanceof ShimctlError) return onNode(error, root);
+  return new ShimctlError("internal", thrown instanceof Error ? thrown.message : String(thrown), {
+    hint: "please report this with the output of the same command and --log-level debug",
+    state: "every file is the complete old one or the complete new one; `shimctl status` shows which",
+    cause: thrown,
+  });
 }
 
 export const exitOf = (error: ShimctlError): number => error.exitCode ?? ExitCode.internal;

@@ -10,6 +10,7 @@ import {
   moveAway,
   nameTemp,
   openToRead,
+  openUnnamed,
   type Pending,
   type Swapped,
   type Target,
@@ -223,9 +224,16 @@ async function prepare(
   let written: Written | undefined;
   try {
     if ((like === undefined) !== (order.expected === null)) return undefined;
-    if (order.next !== null) written = writeTemp(libc, temp, order.next, { ...order, like }, target.path);
+    let isAnnounced = false;
+    if (order.next !== null) {
+      const unnamed = openUnnamed(temp, target.path);
+      // A crash leaves behind what has a name from the start: the journal has to know it before.
+      if (unnamed === undefined) await order.announce(temp.path);
+      isAnnounced = unnamed === undefined;
+      written = writeTemp(libc, temp, order.next, { ...order, like }, target.path, unnamed);
+    }
     order.failpoint("written");
-    await order.announce(temp.path);
+    if (!isAnnounced) await order.announce(temp.path);
     written?.publish();
     return like === undefined ? "" : metadataOf(like);
   } finally {

@@ -42,9 +42,13 @@ export function describeSelf(owner: string, command: string): HolderLine {
   };
 }
 
-/** `undefined` clears the line. */
+/** `undefined` clears the line. It is for those who wait: that it cannot be written is no reason to stop. */
 export function writeHolder(fd: number, line: HolderLine | undefined): void {
-  writeSync(fd, render(line), 0, lineLength, 0);
+  try {
+    writeSync(fd, render(line), 0, lineLength, 0);
+  } catch {
+    // A full /run, say. The lock itself needs no byte.
+  }
 }
 
 /** The line of the one who wrote last: not a holder, unless the lock is known to be held by a shimctl. */

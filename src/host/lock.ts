@@ -11,6 +11,7 @@ import {
 } from "node:fs";
 import process from "node:process";
 import { ShimctlError } from "../error.ts";
+import { inWords } from "./failure.ts";
 import {
   describeHolder,
   describeOther,
@@ -20,7 +21,7 @@ import {
   readHolder,
   writeHolder,
 } from "./holder.ts";
-import { Errno, type Libc, loadLibc } from "./libc/libc.ts";
+import { asThrown, Errno, type Libc, loadLibc } from "./libc/libc.ts";
 import { mountPointsWithin } from "./mounts.ts";
 import type { Inheritance } from "./process.ts";
 import { type Host, reasonOf } from "./root.ts";
@@ -200,14 +201,13 @@ function lockRange(start: number, length: number, type: number = writeLock): Uin
 
 function granted(result: number, path: string): boolean {
   if (result >= 0) return true;
-  if (-result === Errno.EAGAIN || -result === Errno.EACCES) return false;
-  throw new ShimctlError(
-    "unsupported-node",
-    `Cannot lock the node, as its file system has no such locks: error ${-result}`,
-    {
-      path,
-      hint: "mount a local file system, such as tmpfs, at /run",
-    },
+  // After an interruption it is asked again, like after somebody else's lock.
+  if ([Errno.EAGAIN, Errno.EACCES, Errno.EINTR].some((errno) => errno === -result)) return false;
+  throw inWords(
+    asThrown(-result),
+    "Cannot lock the node",
+    path,
+    "mount a local file system, such as tmpfs, at /run",
   );
 }
 
@@ -355,9 +355,9 @@ function stillThere(real: string, fd: number): boolean {
 function lockFolder(host: Host): string {
   refuseHiddenRun(host);
   const run = host.real("/run");
-  makeFolder(run, 0o755);
+  makeFolder(run, "/run", 0o755);
   const folder = `${run}/shimctl`;
-  makeFolder(folder, 0o700);
+  makeFolder(folder, "/run/shimctl", 0o700);
   const stat = lstatSync(folder);
   if (stat.isSymbolicLink() || !stat.isDirectory())
     throw foreign("/run/shimctl", stat.isSymbolicLink() ? "this is a link" : "this is not a folder");
@@ -389,21 +389,25 @@ function refuseHiddenRun(host: Host): void {
   }
 }
 
-function makeFolder(real: string, mode: number): void {
+function makeFolder(real: string, path: string, mode: number): void {
   // What it is, where it is there, is for others to judge.
   if (lstatSync(real, { throwIfNoEntry: false }) !== undefined) return;
   try {
     mkdirSync(real, { mode });
   } catch (cause) {
     if (isErrno(cause, "EEXIST")) return;
-    throw cannotMake(real, cause);
+    throw cannotMake(path, cause);
   }
-  // The umask is our caller's; /run/lock is for every program on the node.
-  const fd = openSync(real, constants.O_RDONLY | constants.O_DIRECTORY | constants.O_NOFOLLOW);
   try {
-    fchmodSync(fd, mode);
-  } finally {
-    closeSync(fd);
+    const fd = openSync(real, constants.O_RDONLY | constants.O_DIRECTORY | constants.O_NOFOLLOW);
+    try {
+      // The umask is our caller's; /run/lock is for every program on the node.
+      fchmodSync(fd, mode);
+    } finally {
+      closeSync(fd);
+    }
+  } catch (cause) {
+    throw cannotMake(path, cause);
   }
 }
 
@@ -432,7 +436,7 @@ function openLock(real: string): number {
 }
 
 function kataFile(host: Host): string {
-  makeFolder(host.real("/run/lock"), 0o755);
+  makeFolder(host.real("/run/lock"), "/run/lock", 0o755);
   return `${host.real("/run/lock")}/kata-deploy.lock`;
 }
 

@@ -3,7 +3,6 @@ import {
   constants,
   fchmodSync,
   fstatSync,
-  fsyncSync,
   linkSync,
   lstatSync,
   openSync,
@@ -13,11 +12,13 @@ import {
 } from "node:fs";
 import { basename, dirname } from "node:path";
 import { ShimctlError } from "../error.ts";
-import { cString, Errno, type Libc } from "./libc/libc.ts";
+import { inWords } from "./failure.ts";
+import { asThrown, cString, Errno, type Libc } from "./libc/libc.ts";
 import { copyLabel, copyMetadata } from "./metadata.ts";
 import { randomSuffix } from "./random.ts";
 import type { Host } from "./root.ts";
-import { isErrno } from "./state.ts";
+import { flush, flushFolder, isErrno } from "./state.ts";
+import { partOf } from "./temp_name.ts";
 
 /** renameat2(2). */
 const noReplace = 1;
@@ -69,6 +70,7 @@ export function nameTemp(target: Target): Pending {
     },
     discard() {
       if (ours) unlinkIfThere(real);
+      if (ours) unlinkIfThere(partOf(real));
       ours = false;
     },
   };
@@ -95,9 +97,12 @@ export interface Written {
 const tmpFile = 0o20000000 | constants.O_DIRECTORY;
 
 /**
- * Writes a temporary file, complete and flushed, with owner, mode and attributes in place before anybody
- * can see it under any name: a crash leaves nothing behind that the journal does not explain.
- * Throws ShimctlError `unsupported-node` when something cannot be kept or the disk is full; the name is free then
+ * Writes a temporary file, complete and flushed, with owner, mode and attributes in place before anybody can
+ * see it under its name: a crash leaves nothing behind that the journal does not explain. Where there are no
+ * files without a name, it is written as `partOf` its name.
+ * Throws ShimctlError `unsupported-node` when something cannot be kept or the disk is full; the names are free then
+ *
+ * @param unnamed what `openUnnamed` answered; where that is nothing, the journal knows the name already
  */
 export function writeTemp(
   libc: Libc,
@@ -105,8 +110,9 @@ export function writeTemp(
   bytes: Uint8Array,
   file: NewFile,
   path: string,
+  unnamed: number | undefined,
 ): Written {
-  const { fd, named } = openTemp(temp, path);
+  const fd = unnamed ?? openPart(temp, path);
   let open = true;
   const close = () => {
     if (open) closeSync(fd);
@@ -121,7 +127,7 @@ export function writeTemp(
       if (file.labelFrom !== undefined) labelLike(libc, file.labelFrom, fd, path);
     }
     // renameio and ext4's own documentation: without this, the new name may hold no bytes after a power loss.
-    fsyncSync(fd);
+    flush(fd);
   } catch (cause) {
     close();
     temp.discard();
@@ -129,30 +135,40 @@ export function writeTemp(
   }
   return {
     publish() {
-      if (named) return;
+      if (unnamed === undefined) {
+        try {
+          renameSync(partOf(temp.real), temp.real);
+        } catch (cause) {
+          throw describe(cause, path);
+        }
+        return;
+      }
       const result = libc.linkOpenFile(fd, cString(temp.real));
       if (result < 0) {
-        throw new ShimctlError("unsupported-node", `Cannot name a temporary file, error number ${-result}`, {
-          path,
-          hint: "mount /proc",
-        });
+        // Its descriptor is reached through /proc.
+        const hint = -result === Errno.ENOENT ? "mount /proc" : undefined;
+        throw inWords(asThrown(-result), "Cannot name a temporary file of this file", path, hint);
       }
     },
     close,
   };
 }
 
-/** Without a name where that is possible: NFS and old overlay file systems have no such files. */
-function openTemp(temp: Pending, path: string): { fd: number; named: boolean } {
+/** A new file without a name; `undefined` where there are none: NFS and old overlay file systems. */
+export function openUnnamed(temp: Pending, path: string): number | undefined {
   try {
-    return { fd: openSync(dirname(temp.real), constants.O_WRONLY | tmpFile, 0o600), named: false };
+    return openSync(dirname(temp.real), constants.O_WRONLY | tmpFile, 0o600);
   } catch (cause) {
     if (!["EOPNOTSUPP", "ENOTSUP", "EISDIR", "EINVAL", "ENOENT"].some((code) => isErrno(cause, code)))
       throw describe(cause, path);
+    return undefined;
   }
+}
+
+function openPart(temp: Pending, path: string): number {
   const flags = constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL | constants.O_NOFOLLOW;
   try {
-    return { fd: openSync(temp.real, flags, 0o600), named: true };
+    return openSync(partOf(temp.real), flags, 0o600);
   } catch (cause) {
     throw describe(cause, path);
   }
@@ -270,11 +286,10 @@ export function moveAway(libc: Libc, target: Target, temp: Pending, expected: Id
 /** Makes renames in the target's folder, and in that of its temporary files, survive a power loss (fsync(2)). */
 export function flushFolders(target: Target): void {
   for (const folder of new Set([dirname(target.real), target.tempRealFolder])) {
-    const fd = openSync(folder, constants.O_RDONLY | constants.O_DIRECTORY);
     try {
-      fsyncSync(fd);
-    } finally {
-      closeSync(fd);
+      flushFolder(folder);
+    } catch (cause) {
+      throw inWords(cause, "Cannot make sure that this file survives a power loss", target.path);
     }
   }
 }
@@ -298,15 +313,14 @@ function notRegular(path: string): ShimctlError {
   });
 }
 
-function refused(errno: number, path: string): ShimctlError {
-  const [why, hint] = refusals[errno] ?? [
-    `the kernel answers with error ${errno}`,
-    "see errno(3) for its meaning",
-  ];
+function refused(errno: number, path: string): unknown {
+  const refusal = refusals[errno];
+  if (refusal === undefined) return inWords(asThrown(errno), "Cannot replace this file", path);
+  const [why, hint] = refusal;
   return new ShimctlError("unsupported-node", `Cannot replace this file, as ${why}`, { path, hint });
 }
 
-const refusals: Readonly<Record<number, readonly [string, string]>> = {
+const refusals: Readonly<Record<number, readonly [why: string, hint: string]>> = {
   [Errno.EXDEV]: ["its temporary file is on another mount", "mount the two folders as one, by their parent"],
   [Errno.EBUSY]: ["the file itself is a mount point", "mount the folder, not the file"],
   [Errno.EROFS]: ["its file system is read-only", "mount it writable, then run the same command again"],
@@ -335,5 +349,5 @@ function describe(cause: unknown, path: string): unknown {
   for (const code of ["EROFS", "EPERM", "EACCES"] as const) {
     if (isErrno(cause, code)) return refused(Errno[code], path);
   }
-  return cause;
+  return inWords(cause, "Cannot replace this file", path);
 }

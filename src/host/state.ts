@@ -34,15 +34,17 @@ export function writeDurable(path: string, bytes: Uint8Array): void {
     0o600,
   );
   try {
-    writeAll(fd, bytes);
-    fsyncSync(fd);
+    try {
+      writeAll(fd, bytes);
+      flush(fd);
+    } finally {
+      closeSync(fd);
+    }
+    renameSync(temp, path);
   } catch (error) {
-    unlinkSync(temp);
-    throw noRoom(error, path);
-  } finally {
-    closeSync(fd);
+    removeState(temp);
+    throw error;
   }
-  renameSync(temp, path);
   flushFolder(dirname(path));
 }
 
@@ -63,10 +65,8 @@ export function appendDurable(path: string, line: string): void {
     if (size > 0) readSync(fd, last, 0, 1, size - 1);
     const lead = size > 0 && last[0] !== 0x0a ? "\n" : "";
     writeAll(fd, Buffer.from(`${lead}${line}\n`));
-    fsyncSync(fd);
+    flush(fd);
     if (size === 0) flushFolder(dirname(path));
-  } catch (error) {
-    throw noRoom(error, path);
   } finally {
     closeSync(fd);
   }
@@ -81,13 +81,26 @@ export function ensureFolder(path: string, mode: number): string[] {
   for (const folder of missing) {
     const bits = folder === path ? mode : 0o755;
     mkdirSync(folder, { mode: bits });
-    const fd = openSync(folder, constants.O_RDONLY | constants.O_DIRECTORY | constants.O_NOFOLLOW);
-    fchmodSync(fd, bits);
-    fsyncSync(fd);
-    closeSync(fd);
-    flushFolder(dirname(folder));
+    try {
+      finishFolder(folder, bits);
+    } catch (error) {
+      // The next run would take it for a folder that was there before, and is as it should be.
+      rmdirSync(folder);
+      throw error;
+    }
   }
   return missing;
+}
+
+function finishFolder(path: string, mode: number): void {
+  const fd = openSync(path, constants.O_RDONLY | constants.O_DIRECTORY | constants.O_NOFOLLOW);
+  try {
+    fchmodSync(fd, mode);
+    flush(fd);
+  } finally {
+    closeSync(fd);
+  }
+  flushFolder(dirname(path));
 }
 
 /** Takes away what others than the owner may do with a folder or file of ours, as an older umask may have left it. */
@@ -226,25 +239,28 @@ function writeAll(fd: number, bytes: Uint8Array): void {
   for (let done = 0; done < bytes.length; ) done += writeSync(fd, bytes, done);
 }
 
-function flushFolder(path: string): void {
+/** Makes names in a folder survive a power loss. */
+export function flushFolder(path: string): void {
   const fd = openSync(path, constants.O_RDONLY | constants.O_DIRECTORY);
   try {
-    fsyncSync(fd);
+    flush(fd);
   } finally {
     closeSync(fd);
   }
 }
 
-export function isErrno(error: unknown, code: string): boolean {
-  return error instanceof Error && "code" in error && error.code === code;
+/** fsync(2), begun again where a signal cut it short: network and user-space file systems let that happen. */
+export function flush(fd: number): void {
+  for (;;) {
+    try {
+      fsyncSync(fd);
+      return;
+    } catch (error) {
+      if (!isErrno(error, "EINTR")) throw error;
+    }
+  }
 }
 
-function noRoom(error: unknown, path: string): unknown {
-  if (!isErrno(error, "ENOSPC") && !isErrno(error, "EDQUOT")) return error;
-  return new ShimctlError("unsupported-node", "Cannot write, as the file system is full", {
-    path,
-    hint: "free some space, then run the same command again",
-    retryable: true,
-    cause: error,
-  });
+export function isErrno(error: unknown, code: string): boolean {
+  return error instanceof Error && "code" in error && error.code === code;
 }

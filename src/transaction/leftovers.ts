@@ -1,7 +1,6 @@
 import type { HostFiles } from "../host/host.ts";
+import { partOf, tempName } from "../host/temp_name.ts";
 import type { JournalLine } from "./journal.ts";
-
-export const tempName = /^\..+\.shimctl-[0-9a-f]{12}\.tmp$/;
 
 /**
  * Temporary files of ours beside the configuration that the last operation does not explain. Nobody can say
@@ -14,7 +13,9 @@ export function unexplainedTemps(
 ): string[] {
   // What an operation that has ended left behind was left alone on purpose, and no run will look at it again.
   const open = lastOperation.some((line) => line.step === "end") ? [] : lastOperation;
-  const explained = new Set(open.flatMap((line) => (line.step === "intent" ? [line.temp] : [])));
+  const explained = new Set(
+    open.flatMap((line) => (line.step === "intent" ? [line.temp, partOf(line.temp)] : [])),
+  );
   const folders = new Set(files.map((path) => path.slice(0, path.lastIndexOf("/"))));
   return [...folders].flatMap((folder) =>
     (host.list(folder) ?? [])

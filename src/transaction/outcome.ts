@@ -1,6 +1,7 @@
 import type { Adopted, Expectation, Problem } from "../engine/backend.ts";
 import { ShimctlError } from "../error.ts";
 import type { Handler } from "../handler/model.ts";
+import { inWords, onNode, pathOf } from "../host/failure.ts";
 import type { Latest } from "./epoch.ts";
 import type { Hold } from "./record.ts";
 
@@ -56,15 +57,6 @@ export interface RestartOutcome {
   readonly words: string;
 }
 
-/** What a failed system call means, where people can do something about it. */
-const reasons: Readonly<Record<string, readonly [why: string, hint: string]>> = {
-  EROFS: ["its file system is read-only", "mount it writable, then run the same command again"],
-  EACCES: ["permission is denied", "run shimctl as root"],
-  EPERM: ["it is protected", "see lsattr for its flags, and run shimctl as root"],
-  ENOSPC: ["the file system is full", "free some space, then run the same command again"],
-  EDQUOT: ["the disk quota is used up", "free some space, then run the same command again"],
-};
-
 /**
  * Whatever was thrown, with what is true of the node's files now. Without that an error says that nothing
  * was written, which is wrong for every error that comes after the first commit.
@@ -73,27 +65,15 @@ const reasons: Readonly<Record<string, readonly [why: string, hint: string]>> = 
  */
 export function withState(thrown: unknown, words: string, root = "/"): ShimctlError {
   if (thrown instanceof ShimctlError) {
-    const said = thrown.facts.state;
-    const state = [said ?? "", words].filter((part) => part !== "").join("; ");
-    return new ShimctlError(thrown.code, thrown.message, { ...thrown.facts, state, cause: thrown });
+    const { facts } = onNode(thrown, root);
+    const state = [facts.state ?? "", words].filter((part) => part !== "").join("; ");
+    return new ShimctlError(thrown.code, thrown.message, { ...facts, state, cause: thrown });
   }
-  const named = (key: "code" | "path") => {
-    const value: unknown = thrown instanceof Error ? Reflect.get(thrown, key) : undefined;
-    return typeof value === "string" ? value : undefined;
-  };
-  const code = named("code");
-  const real = named("path");
-  const path = root !== "/" && real?.startsWith(`${root}/`) === true ? real.slice(root.length) : real;
-  const reason = code === undefined ? undefined : reasons[code];
-  const message = thrown instanceof Error ? thrown.message : String(thrown);
-  return new ShimctlError(
-    reason === undefined ? "internal" : "unsupported-node",
-    reason === undefined ? message : `Cannot write, as ${reason[0]}`,
-    {
-      ...(path === undefined ? {} : { path }),
-      hint: reason?.[1] ?? "please report this with the output of the same command and --log-level debug",
-      state: words,
-      cause: thrown,
-    },
-  );
+  const error = inWords(thrown, "Cannot use this file", pathOf(thrown, root));
+  if (error instanceof ShimctlError) return withState(error, words);
+  return new ShimctlError("internal", thrown instanceof Error ? thrown.message : String(thrown), {
+    hint: "please report this with the output of the same command and --log-level debug",
+    state: words,
+    cause: thrown,
+  });
 }

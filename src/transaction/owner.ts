@@ -1,5 +1,6 @@
 import { ShimctlError } from "../error.ts";
 import type { Handler } from "../handler/model.ts";
+import { inWords } from "../host/failure.ts";
 import { removeEmptyFolder } from "../host/state.ts";
 import type { Environment } from "./environment.ts";
 import type { Order } from "./epoch.ts";
@@ -87,6 +88,6 @@ function isGone(env: Environment, folder: string): boolean {
     return removeEmptyFolder(env.host.real(folder));
   } catch (error) {
     if (error instanceof ShimctlError) return false;
-    throw error;
+    throw inWords(error, "Cannot remove this folder for good", folder);
   }
 }

@@ -6,6 +6,7 @@ import { type Look, lookAt, sameBytes } from "../host/exchange.ts";
 import { leaseHolds } from "../host/lease.ts";
 import { type Libc, loadLibc } from "../host/libc/libc.ts";
 import { removeState } from "../host/state.ts";
+import { partOf, tempName } from "../host/temp_name.ts";
 import { sha256 } from "../sha256.ts";
 import { activate, bringBack, cannotVerify, type RestartLine } from "./activate.ts";
 import { asItWas } from "./as_it_was.ts";
@@ -14,7 +15,6 @@ import type { Environment } from "./environment.ts";
 import { gather, readEngine, withEdits } from "./gather.ts";
 import { holdsAfter } from "./hold.ts";
 import { type Unfinished, unfinished } from "./journal.ts";
-import { tempName } from "./leftovers.ts";
 import { mergeForeign } from "./merge.ts";
 import { withState } from "./outcome.ts";
 import { cleanFolders, recordEpoch, recordOwner } from "./owner.ts";
@@ -88,12 +88,12 @@ export async function recover(env: Environment, state: NodeState, why?: string):
     if (error instanceof ShimctlError && error.code === "undo-failed")
       state.append(begin.operation, { step: "end", result: "undo failed", code: error.code });
     if (error instanceof ShimctlError && (error.code === "undo-failed" || error.code === "cannot-verify"))
-      throw withState(error, work.details.join("; "));
+      throw withState(error, work.details.join("; "), env.host.root);
     const left = complete
       ? "is in place; the next run records it"
       : "is not complete, though every file is; the next run undoes it";
     const words = [...work.details, `the ${begin.command} of owner '${begin.owner}' ${left}`];
-    throw withState(error, words.join("; "));
+    throw withState(error, words.join("; "), env.host.root);
   }
   const verb = outcome === "finished" ? "finished" : "undid";
   const done = `${verb} an ${begin.command} of owner '${begin.owner}' that was cut short`;
@@ -275,6 +275,9 @@ async function settleTemp(work: Work, intent: IntentLine, isKnown: (path: string
   const { env, libc, details } = work;
   let real: string | undefined;
   try {
+    const part = tempOf(env, { ...intent, temp: partOf(intent.temp) }, isKnown);
+    // Nobody exchanges it with anything: it holds what we wrote, as far as that came.
+    if (part !== undefined) removeState(part);
     real = tempOf(env, intent, isKnown);
   } catch (error) {
     if (!(error instanceof Odd)) throw error;

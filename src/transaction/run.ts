@@ -1,6 +1,7 @@
 import type { FileEdit, Snapshot } from "../engine/backend.ts";
 import { ShimctlError } from "../error.ts";
 import type { Handler } from "../handler/model.ts";
+import { inWords } from "../host/failure.ts";
 import { loadLibc } from "../host/libc/libc.ts";
 import { randomUUID } from "../host/random.ts";
 import type { Host } from "../host/root.ts";
@@ -22,7 +23,7 @@ import { isStill, readEngine } from "./gather.ts";
 import { holdOf, holdsAfter, refuseOnHold } from "./hold.ts";
 import { unfinished } from "./journal.ts";
 import { type Adoption, type Change, type Outcome, type Proof, withState } from "./outcome.ts";
-import { recordOwner } from "./owner.ts";
+import { cleanFolders, recordOwner } from "./owner.ts";
 import {
   adoptedIn,
   adoptingOf,
@@ -511,6 +512,9 @@ function rememberFound(
     isWanted && record.holds !== undefined
       ? holdsAfter(record, request.owner, request.intent.command, env.caller, env.now())
       : record.holds;
+  // A folder of ours that could not be removed with the last handler may go now.
+  const isUnused = !lost && Object.keys(record.roots).length === 0 && record.folders.length > 0;
+  if (same && isUnused) cleanFolders(env, state, []);
   if (same && !rebuilt && (holds === record.holds || isSame(holds, record.holds)))
     return holdOf(record, request.owner, env.now());
   const left = { bases, order, pending: "as it was" as const, ...(holds ? { holds } : {}) };
@@ -537,7 +541,13 @@ function makeFolders(host: Host, state: NodeState, folders: readonly string[]): 
   if (folders.length === 0) return;
   const { record } = state.readRecord();
   state.writeRecord({ ...record, folders: [...new Set([...record.folders, ...folders])] });
-  for (const folder of folders) ensureFolder(host.real(folder), 0o755);
+  for (const folder of folders) {
+    try {
+      ensureFolder(host.real(folder), 0o755);
+    } catch (cause) {
+      throw inWords(cause, "Cannot make this folder", folder);
+    }
+  }
 }
 
 function asChange(edit: FileEdit): Change {

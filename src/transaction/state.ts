@@ -1,4 +1,5 @@
 import { ShimctlError } from "../error.ts";
+import { inWords } from "../host/failure.ts";
 import {
   appendDurable,
   ensureFolder,
@@ -290,12 +291,9 @@ const ownFiles: Readonly<Record<string, readonly [what: string, hint: string]>> 
   ],
 };
 
-const denials: Readonly<Record<string, readonly [why: string, hint: string]>> = {
-  EROFS: ["its file system is read-only", "mount the node's /var/lib/shimctl writable"],
-  EACCES: ["permission is denied", "run shimctl as root"],
-  EPERM: ["permission is denied", "run shimctl as root, and see lsattr for the file's flags"],
-  ENOTDIR: ["a part of its path is not a folder", "move that file away"],
-  EEXIST: ["a part of its path is not a folder", "move that file away"],
+const hints: Readonly<Record<string, string>> = {
+  EROFS: "mount the node's /var/lib/shimctl writable",
+  ENOTDIR: "move that file away",
 };
 
 function describe(cause: unknown, real: string, name: string): unknown {
@@ -311,13 +309,6 @@ function describe(cause: unknown, real: string, name: string): unknown {
   }
   if (cause instanceof ShimctlError)
     return new ShimctlError(cause.code, cause.message, { ...cause.facts, path });
-  for (const [code, [why, next]] of Object.entries(denials)) {
-    if (!isErrno(cause, code)) continue;
-    return new ShimctlError("unsupported-node", `Cannot use shimctl's own files, as ${why}`, {
-      path,
-      hint: next,
-      cause,
-    });
-  }
-  return cause;
+  const code = Object.keys(hints).find((each) => isErrno(cause, each));
+  return inWords(cause, "Cannot use shimctl's own files", path, code === undefined ? undefined : hints[code]);
 }

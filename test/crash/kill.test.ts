@@ -1,129 +1,208 @@
 import { describe, expect, test } from "bun:test";
-import { spawnSync } from "node:child_process";
-import { existsSync, readFileSync } from "node:fs";
-import { parse } from "smol-toml";
-import { compiled } from "../support/binary.ts";
-import { crioCase, type EngineCase, engineCases, importedCase, markedCase } from "../support/engine_case.ts";
-import { Node } from "../support/node.ts";
+import { existsSync, readdirSync, readFileSync, renameSync, writeFileSync } from "node:fs";
+import { dirname } from "node:path";
+import process from "node:process";
+import { type Verdicts, verdictsOf } from "../engine/verdict.ts";
+import {
+  assertWhole,
+  type Copy,
+  type CrashCase,
+  crashCases,
+  filesBelow,
+  isFull,
+  isOpen,
+  isSame,
+  isSampled,
+  type Lack,
+  liveCases,
+  nameOf,
+  opensToChange,
+  type Point,
+  report,
+  runUntil,
+  Stage,
+} from "../support/crash.ts";
+import { whyNot } from "../support/needs.ts";
+import type { Call, Verdict } from "../support/tracer.ts";
 
-/** The system calls by which anything on the node changes; a run is killed at each of them in turn. */
-const calls = "mkdir,openat,write,pwrite64,fsync,fchmod,fchown,rename,renameat2,unlink,rmdir,link";
-const strace = existsSync("/usr/bin/strace");
-if (!strace) console.log("(skip) kills at every system call: strace is not installed");
+const cannot = whyNot("kills at every system call", {
+  root: true,
+  ...(process.arch === "x64" ? {} : { also: "not an x86-64 processor" }),
+});
 
-interface Prepared {
-  readonly name: string;
-  readonly engineCase: EngineCase;
-  readonly files: Readonly<Record<string, string>>;
-  /** Killed at each so-many-th call. */
-  readonly step: number;
+type Phase = "enter" | "exit";
+interface Kill {
+  readonly point: Point;
+  readonly phase: Phase;
 }
 
-const prepared: readonly Prepared[] = [
-  ...engineCases.map((engineCase) => ({
-    name: engineCase.name,
-    engineCase,
-    files: engineCase.files,
-    step: engineCase === markedCase ? 3 : 1,
-  })),
-  ...[importedCase, crioCase].map((engineCase) => ({
-    name: `${engineCase.name} without configuration`,
-    engineCase,
-    files: {},
-    step: 3,
-  })),
-];
+/** What another program writes at the instant before the exchange. */
+const foreignLine = "# written by another program in between\n";
 
-function run(node: Node, args: readonly string[], inject: readonly string[] = []): number | null {
-  const argv = [...inject, compiled(), ...args, ...node.options];
-  return spawnSync(argv[0] ?? "", argv.slice(1), { stdio: "ignore", timeout: 60_000 }).status;
+/** Renames another version over a file, as editors and other installers do. */
+function renameOver(path: string): void {
+  const temp = `${dirname(dirname(path))}/.other-program`;
+  writeFileSync(temp, readFileSync(path, "utf8") + foreignLine);
+  renameSync(temp, path);
 }
 
-function tracing(node: Node, file: string, ...more: string[]): string[] {
-  return ["strace", "-f", "-qq", "-o", `${node.root}/${file}`, "-e", `trace=${calls}`, ...more];
-}
-
-/** Each call that touches the node, as the n-th of its name: strace counts each name by itself. */
-function killPoints(node: Node, args: readonly string[]): { name: string; nth: number }[] {
-  run(node, args, tracing(node, "trace"));
-  const lines = readFileSync(`${node.root}/trace`, "utf8").split("\n");
-  const main = lines.find((line) => line.includes(node.root))?.split(" ")[0];
-  const counts = new Map<string, number>();
-  let begun = false;
-  return lines.flatMap((line) => {
-    const name = /^(\d+) +(\w+)\(/.exec(line);
-    if (name === null || name[1] !== main || name[2] === undefined) return [];
-    const nth = (counts.get(name[2]) ?? 0) + 1;
-    counts.set(name[2], nth);
-    begun ||= line.includes(`${node.root}/run`);
-    return begun ? [{ name: name[2], nth }] : [];
-  });
-}
-
-function configuration(node: Node): Record<string, string> {
-  return Object.fromEntries(
-    Object.entries(node.tree()).filter(([path]) => path.startsWith("/etc/") && !path.endsWith(".tmp")),
+/** The file that this call is about to replace or move away, if it is one that is there. */
+function replaced(root: string, { name, subject, second }: Call): string | undefined {
+  if (name !== "renameat2") return undefined;
+  return [second, subject].find(
+    (path) => path?.startsWith(`${root}/etc/`) && !path.endsWith(".tmp") && existsSync(path),
   );
 }
 
-/** Every file that the engine would read is one that it can read. */
-function assertReadable(node: Node, engineCase: EngineCase): void {
-  for (const path of node.loaded(engineCase)) expect(() => parse(node.text(path))).not.toThrow();
+/** Acts as another program once, just before the first exchange; says whether that has been. */
+function interfering(root: string): (call: Call, phase: Phase) => boolean {
+  let done = false;
+  return (call, phase) => {
+    const path = done || phase === "exit" ? undefined : replaced(root, call);
+    if (path === undefined) return done;
+    done = true;
+    renameOver(path);
+    return true;
+  };
 }
 
-/** Every file is the complete old one or the complete new one. */
-function assertWhole(
-  now: Readonly<Record<string, string>>,
-  before: Readonly<Record<string, string>>,
-  after: Readonly<Record<string, string>>,
-): void {
-  const paths = [...new Set([now, before, after].flatMap((tree) => Object.keys(tree)))];
-  expect(paths.filter((path) => now[path] !== before[path] && now[path] !== after[path])).toEqual([]);
+/** Every call that changes or locks a file, talks or starts a program, before and after it is carried out. */
+function killsOf(stage: Stage, foreign: boolean): Kill[] {
+  using copy = stage.copy();
+  const interfere = interfering(copy.root);
+  const kills: Kill[] = [];
+  const traced = runUntil(stage, copy.root, (point, call, phase) => {
+    // Before the other program comes, a run is like any other.
+    const relevant = !foreign || interfere(call, phase);
+    if (relevant && (!isOpen(call) || opensToChange(call))) kills.push({ point, phase });
+    return undefined;
+  });
+  expect([traced.code, traced.output]).toEqual([0, traced.output]);
+  return kills;
 }
 
-describe.skipIf(!strace)("a run that is killed at any system call", () => {
-  for (const { name: what, engineCase, files, step } of prepared) {
-    const [kata, second] = engineCase.handlers;
-    for (const command of ["install", "uninstall"] as const) {
-      test(`${command} on ${what}`, () => {
-        const prepare = () => {
-          const node = Node.of(engineCase, files);
-          if (command === "uninstall") expect(run(node, ["install", kata])).toBe(0);
-          return node;
-        };
-        const args = command === "install" ? ["install", kata] : ["uninstall", "--all"];
-        using counted = prepare();
-        const points = killPoints(counted, args);
-        expect(points.length).toBeGreaterThan(50);
-        using untouched = Node.of(engineCase, files);
-        const original = configuration(untouched);
-        let kills = 0;
-        for (const { name, nth } of points.filter((_, index) => index % step === 0)) {
-          using node = prepare();
-          const before = configuration(node);
-          const status = run(node, args, [
-            "strace",
-            "-f",
-            "-qq",
-            "-o",
-            "/dev/null",
-            "-e",
-            `trace=${name}`,
-            "-e",
-            `inject=${name}:signal=KILL:when=${nth}`,
-          ]);
-          if (status === null) kills++;
-          assertReadable(node, engineCase);
-          assertWhole(configuration(node), before, configuration(counted));
-          expect(run(node, ["install", second])).toBe(0);
-          expect(run(node, ["status"])).toBe(0);
-          expect(run(node, ["uninstall", "--all"])).toBe(0);
-          expect(configuration(node)).toEqual(original);
-          expect(Object.keys(node.tree()).filter((path) => path.endsWith(".tmp"))).toEqual([]);
+function assertKept(copy: Copy): void {
+  const conflict = `${copy.root}/var/lib/shimctl/conflict`;
+  const kept = existsSync(conflict) ? readdirSync(conflict).map((name) => `${conflict}/${name}`) : [];
+  const places = [...filesBelow(`${copy.root}/etc`), ...kept];
+  expect(places.some((path) => readFileSync(path, "utf8").includes(foreignLine))).toBe(true);
+}
+
+async function kill(stage: Stage, verdicts: Verdicts, { point, phase }: Kill, foreign: boolean) {
+  using copy = stage.copy();
+  const { root } = copy;
+  const interfere = interfering(root);
+  let reached = false;
+  const traced = runUntil(stage, root, (at, call, when): Verdict => {
+    if (foreign) interfere(call, when);
+    if (when !== phase || !isSame(at, point)) return undefined;
+    reached = true;
+    return "kill";
+  });
+  if (!reached) return false;
+  expect(traced.code).toBeNull();
+  // A file that another program has taken over is no more one of two: the engine judges it.
+  const takenOver = (path: string, text: string) =>
+    foreign && text.includes(foreignLine) && stage.original[path] === undefined;
+  assertWhole(root, stage, (path, text) =>
+    takenOver(path, text) ? undefined : text.replace(foreignLine, ""),
+  );
+  if (foreign) assertKept(copy);
+  const served = verdicts.of(root).join(" ");
+  expect(stage.served).toContain(served);
+  expect((await stage.also(root, ["check"])).code).toBe(0);
+  await stage.assertConverges(root, foreign);
+  if (foreign) assertKept(copy);
+  return true;
+}
+
+interface Chosen {
+  readonly crashCase: CrashCase;
+  readonly foreign: boolean;
+  readonly lacks?: Lack;
+  readonly isChosen: (kill: Kill) => boolean;
+}
+
+/** Each case, with the share of its points that is looked at where not all of them are. */
+const chosen: readonly Chosen[] = [
+  ...crashCases.flatMap((crashCase): Chosen[] => [
+    {
+      crashCase,
+      foreign: false,
+      isChosen: ({ point, phase }) => point.changes || inSample(crashCase, point, phase, 10),
+    },
+    // Each takes some seconds: a program that has read a short-lived version is waited for.
+    { crashCase, foreign: true, isChosen: ({ point, phase }) => inSample(crashCase, point, phase, 14) },
+  ]),
+  ...crashCases.flatMap((crashCase) =>
+    (["unnamed files", "an exchange of names"] as const).map(
+      (lacks): Chosen => ({
+        crashCase,
+        foreign: false,
+        lacks,
+        isChosen: ({ point }) => point.changes && /\/etc\//.test(point.what),
+      }),
+    ),
+  ),
+  ...liveCases.map(
+    (crashCase): Chosen => ({
+      crashCase,
+      foreign: false,
+      isChosen: ({ point, phase }) => inSample(crashCase, point, phase, point.talks ? 6 : 16),
+    }),
+  ),
+];
+
+function inSample({ name }: CrashCase, point: Point, phase: Phase, oneIn: number): boolean {
+  return isSampled(`${name} ${nameOf(point)} ${phase}`, oneIn);
+}
+
+function isSameKill(a: Kill, b: Kill): boolean {
+  return a.phase === b.phase && isSame(a.point, b.point);
+}
+
+/** How often a point is tried that depends on how a peer's answer comes in: in one piece or in several. */
+const attempts = 5;
+
+describe.skipIf(cannot !== undefined)("a run that is killed at any system call", () => {
+  for (const { crashCase, foreign, lacks, isChosen } of chosen) {
+    const where = lacks === undefined ? "" : `, on a file system without ${lacks}`;
+    const meanwhile = foreign ? ", with another program's rename just before the exchange" : "";
+    test(crashCase.name + where + meanwhile, async () => {
+      const verdicts = await verdictsOf(crashCase.engineCase);
+      using stage = new Stage(crashCase, lacks);
+      stage.learn(verdicts);
+      const first = killsOf(stage, foreign);
+      // A peer's answer comes in one piece or in several: those calls are no points that differ from run to run.
+      const others = crashCase.isLive ? [1, 2, 3].map(() => killsOf(stage, foreign)) : [];
+      const all = first.filter((each) => others.every((other) => other.some((its) => isSameKill(its, each))));
+      if (!foreign) expect(all.length).toBeGreaterThan(80);
+      const kills = isFull ? all : all.filter(isChosen);
+      const missed: string[] = [];
+      for (const each of kills) {
+        const name = `${each.phase} ${nameOf(each.point)}`;
+        try {
+          let reached = false;
+          for (let attempt = 0; !reached && attempt < (each.point.talks ? attempts : 1); attempt++)
+            reached = await kill(stage, verdicts, each, foreign);
+          if (!reached) missed.push(name);
+        } catch (cause) {
+          throw new Error(`killed at ${name}: ${cause}`, { cause });
         }
-        expect(kills).toBeGreaterThan(15);
-        console.log(`   killed ${command} on ${what} at ${kills} system calls`);
+      }
+      const kind = foreign
+        ? "killed, with a foreign rename"
+        : crashCase.isLive
+          ? "killed, live engine"
+          : "killed";
+      report(kind, crashCase.name + where, {
+        points: all.length,
+        killed: kills.length - missed.length,
+        "not reached": missed.length,
+        ...(crashCase.isLive ? { "that not every run has": first.length - all.length } : {}),
+        "distinct configurations": verdicts.distinct,
       });
-    }
+      expect(missed).toEqual([]);
+    });
   }
 });

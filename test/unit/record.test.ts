@@ -1,6 +1,6 @@
 import { describe, expect, test } from "bun:test";
 import { spawnSync } from "node:child_process";
-import { lstatSync, mkdirSync, readdirSync, readFileSync, symlinkSync } from "node:fs";
+import { lstatSync, mkdirSync, readdirSync, readFileSync, rmSync, symlinkSync } from "node:fs";
 import {
   emptyRecord,
   handlersIn,
@@ -157,4 +157,20 @@ test("a first write that fails leaves no folder and no record of one", async () 
   const record = JSON.parse(readFileSync(`${node.root}${folder}/record.json`, "utf8"));
   expect(record).toEqual({ format: 2, roots: {}, folders: [] });
   expect(lstatSync(`${node.root}${folder}`).mode & 0o777).toBe(0o700);
+});
+
+test("a folder of ours that was in use when the last handler went is removed by a later run that has nothing else to do", async () => {
+  using node = Node.of(importedCase);
+  const before = node.tree();
+  const conf = "/etc/containerd/conf.d";
+  expect((await node.run(["install", "crun"])).code).toBe(0);
+  node.place(`${conf}/theirs`, "");
+  expect((await node.run(["uninstall", "--all"])).code).toBe(0);
+  expect(readdirSync(node.root + conf)).toEqual(["theirs"]);
+  const record = readFileSync(`${node.root}${folder}/record.json`, "utf8");
+  expect((await node.run(["uninstall", "--all"])).code).toBe(0);
+  expect(readFileSync(`${node.root}${folder}/record.json`, "utf8")).toBe(record);
+  rmSync(`${node.root}${conf}/theirs`);
+  expect((await node.run(["uninstall", "--all"])).code).toBe(0);
+  expect(node.tree()).toEqual(before);
 });

@@ -71,6 +71,7 @@ export function understand(site: Site, seen: Snapshot): Understood {
   if (root === undefined) {
     throw new ShimctlError("invalid-config", "Cannot read the engine's configuration file", {
       path: site.rootFile,
+      cause: rootRead,
     });
   }
   const schema = rootSchema(root, version);

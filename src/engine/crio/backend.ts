@@ -212,7 +212,9 @@ function plan(
     if (read !== undefined && read.kind !== "file" && read.kind !== "absent") {
       throw new ShimctlError(
         "unsupported-node",
-        "Cannot write this drop-in, as something else stands in its place",
+        read.kind === "unreadable"
+          ? `Cannot write this drop-in, as it cannot be read: ${read.reason}`
+          : "Cannot write this drop-in, as something else stands in its place",
         { path, hint: "move it away" },
       );
     }

@@ -8,6 +8,8 @@ import type { RawLibc } from "./raw.ts";
 export const Errno = {
   EPERM: 1,
   ENOENT: 2,
+  EINTR: 4,
+  EIO: 5,
   EAGAIN: 11,
   EACCES: 13,
   EBUSY: 16,
@@ -15,11 +17,13 @@ export const Errno = {
   EXDEV: 18,
   EINVAL: 22,
   ENOTTY: 25,
+  ENOSPC: 28,
   EROFS: 30,
   ERANGE: 34,
   ENOSYS: 38,
   ENODATA: 61,
   EOPNOTSUPP: 95,
+  EDQUOT: 122,
 } as const;
 
 /**
@@ -71,6 +75,12 @@ export function loadedLibc(): Libc {
   if (ready === undefined)
     throw new ShimctlError("internal", "Cannot call the C library before it is loaded");
   return ready;
+}
+
+/** A negative answer, without its sign, as `node:fs` would throw it. */
+export function asThrown(errno: number): Error {
+  const code = Object.entries(Errno).find(([, number]) => number === errno)?.[0] ?? "EUNKNOWN";
+  return Object.assign(new Error(`the kernel answers with error ${errno}`), { code });
 }
 
 /** The bytes of a C string. */
