@@ -1,0 +1,211 @@
+import { parse } from "smol-toml";
+import { markerFormat, markerHash, readMarker } from "../marker.ts";
+import { maxDepth } from "../scan.ts";
+import { content, type Damage, type Draft, isSilent, type Line, named, newLine, textOf } from "./lines.ts";
+
+/** Whose blocks can be written anew, with the names of the handlers that theirs define. */
+export type Owners = ReadonlyMap<string, readonly string[]>;
+
+/** More lines than any block has. */
+const longestBlock = 20_000;
+
+export interface MendedBlocks extends Draft {
+  /** Owners whose blocks have to be written anew: in place of each stands one that is empty. */
+  readonly anew: readonly string[];
+}
+
+/**
+ * Mends blocks of ours. Where the marker's hash tells how the block was, only the lost marker line comes back;
+ * else the whole block is taken out, an empty one put in its place, and its owner named.
+ */
+export function mendBlocks(draft: Draft, owners: Owners): MendedBlocks {
+  let lines = [...draft.lines];
+  const damages: Damage[] = [...draft.damages];
+  const anew = new Set<string>();
+  for (let at = 0; at < lines.length; at++) {
+    const line = lines[at] as Line;
+    const marker = markerOf(line);
+    if (marker === undefined) continue;
+    const found = marker === "end" ? byEnd(lines, at, owners) : byBegin(lines, at, owners);
+    if (found === undefined) continue;
+    if (found.kind === "whole") {
+      at = found.last;
+      continue;
+    }
+    const { message, from, to, put, remedy } = found;
+    damages.push({ rule: "block", message, line: line.number, column: 1, remedy });
+    if (found.owner !== undefined) anew.add(found.owner);
+    lines = [...lines.slice(0, from), ...put, ...lines.slice(to)];
+    at = from + put.length - 1;
+  }
+  return { lines, damages, stuck: draft.stuck, anew: [...anew] };
+}
+
+type Found =
+  | { readonly kind: "whole"; readonly last: number }
+  | {
+      readonly kind: "damaged";
+      readonly message: string;
+      readonly from: number;
+      readonly to: number;
+      readonly put: readonly Line[];
+      readonly remedy: string;
+      readonly owner: string | undefined;
+    };
+
+function markerOf(line: Line): "begin" | "end" | undefined {
+  const [, word] = /^#[ \t]*(BEGIN|END)[ \t]+shimctl(?:[ \t]|\r?$)/.exec(content(line)) ?? [];
+  return word === undefined ? undefined : word === "BEGIN" ? "begin" : "end";
+}
+
+function byBegin(lines: readonly Line[], at: number, owners: Owners): Found | undefined {
+  const line = lines[at] as Line;
+  const marker = readMarker(content(line));
+  const owner = ownerOf(line, owners);
+  const end = endOf(lines, at);
+  // A newer release's block is not ours to judge.
+  if (typeof marker === "object" && marker.hash === undefined) return undefined;
+  const hash = typeof marker === "object" ? marker.hash : undefined;
+  if (end !== undefined) {
+    const endMarker = readMarker(content(lines[end] as Line));
+    const body = lines.slice(at + 1, end);
+    const isPair =
+      typeof marker === "object" && typeof endMarker === "object" && marker.owner === endMarker.owner;
+    const isAsWritten = markerHash(asBody(body)) === hash;
+    if (isPair && (isAsWritten || isReadable(body))) return { kind: "whole", last: end };
+    if (typeof marker === "object" && isAsWritten)
+      return markerBack("the END marker of this block is damaged", marker.owner, lines, end, end + 1);
+    const known = owner ?? ownerOf(lines[end] as Line, owners);
+    if (known === undefined) return undefined;
+    return anew(
+      isPair ? "this block of ours is damaged" : "a marker of this block is damaged",
+      known,
+      lines,
+      at,
+      end + 1,
+    );
+  }
+  if (typeof marker === "object" && hash !== undefined) {
+    const last = endByHash(lines, at, hash);
+    if (last !== undefined)
+      return markerBack("this block has lost its END marker", marker.owner, lines, last, last);
+  }
+  if (owner === undefined) return undefined;
+  const names = owners.get(owner) ?? [];
+  return anew("this block has lost its end", owner, lines, at, extent(lines, at + 1, names));
+}
+
+function byEnd(lines: readonly Line[], at: number, owners: Owners): Found | undefined {
+  const owner = ownerOf(lines[at] as Line, owners);
+  if (owner === undefined) return undefined;
+  const names = owners.get(owner) ?? [];
+  let from = at;
+  // Upwards to the first of the headers that define its handlers.
+  for (let index = at - 1; index >= 0; index--) {
+    const line = lines[index] as Line;
+    if (markerOf(line) !== undefined) break;
+    if (!isHeaderLine(line)) continue;
+    if (!defines(line, names)) break;
+    from = index;
+  }
+  return anew("this block has lost its beginning", owner, lines, from, at + 1);
+}
+
+/** Where the block that begins at `at` ends; a marker that begins another one ends the search. */
+function endOf(lines: readonly Line[], at: number): number | undefined {
+  for (let index = at + 1; index < lines.length; index++) {
+    const marker = markerOf(lines[index] as Line);
+    if (marker === "end") return index;
+    if (marker === "begin") return undefined;
+  }
+  return undefined;
+}
+
+/** Behind which line the marker has to stand for the block to be as it was written. */
+function endByHash(lines: readonly Line[], at: number, hash: string): number | undefined {
+  let body = "";
+  for (let index = at + 1; index < Math.min(lines.length, at + 500); index++) {
+    const line = lines[index] as Line;
+    if (!line.text.endsWith("\n")) return undefined;
+    body += asBody([line]);
+    if (markerHash(body) === hash) return index + 1;
+  }
+  return undefined;
+}
+
+/** Where the lines end that define these handlers, from `from` on: what is cut off in the middle goes with them. */
+function extent(lines: readonly Line[], from: number, names: readonly string[]): number {
+  let end = from;
+  let isOurs = true;
+  for (let index = from; index < Math.min(lines.length, from + longestBlock); index++) {
+    const line = lines[index] as Line;
+    if (markerOf(line) !== undefined) break;
+    if (isHeaderLine(line)) isOurs = defines(line, names) || index === lines.length - 1;
+    else if (/^[ \t]*#/.test(line.text)) break;
+    if (!isOurs) break;
+    if (!isSilent(line)) end = index + 1;
+  }
+  return end;
+}
+
+function isHeaderLine(line: Line): boolean {
+  return /^[ \t]*\[/.test(line.text);
+}
+
+function defines(line: Line, names: readonly string[]): boolean {
+  const path = /^[ \t]*\[+([^\]]*)/.exec(line.text)?.[1] ?? "";
+  return names.some((name) => [`runtimes.${name}`, `runtimes."${name}"`].some((part) => isIn(path, part)));
+}
+
+/** As whole parts of a dotted path. */
+function isIn(path: string, part: string): boolean {
+  const at = path.indexOf(part);
+  if (at < 0) return false;
+  const next = path[at + part.length];
+  return next === undefined || next === ".";
+}
+
+function ownerOf(line: Line, owners: Owners): string | undefined {
+  const word = /^#[ \t]*(?:BEGIN|END)[ \t]+shimctl[ \t]+(\S+)/.exec(content(line))?.[1];
+  if (word !== undefined && owners.has(word)) return word;
+  // Where there is only one it can be nobody else's.
+  const [only, ...more] = [...owners.keys()];
+  const isName = readMarker(content(line));
+  return more.length === 0 && typeof isName !== "object" ? only : undefined;
+}
+
+function isReadable(body: readonly Line[]): boolean {
+  if (body.some(({ bad }) => bad !== undefined)) return false;
+  try {
+    parse(textOf(body), { maxDepth, integersAsBigInt: true });
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+function asBody(body: readonly Line[]): string {
+  return textOf(body).replaceAll("\r\n", "\n");
+}
+
+function markerBack(message: string, owner: string, lines: readonly Line[], from: number, to: number): Found {
+  const before = lines[from - 1];
+  const put = [newLine(`# END shimctl ${owner}${eolOf(lines)}`, before?.number ?? 1)];
+  return { kind: "damaged", message, from, to, put, remedy: "write the marker line anew", owner: undefined };
+}
+
+function anew(message: string, owner: string, lines: readonly Line[], from: number, to: number): Found {
+  const gone = lines.slice(from, to);
+  const eol = eolOf(lines);
+  const number = gone[0]?.number ?? 1;
+  const put = [
+    `# BEGIN shimctl ${owner} format=${markerFormat} sha256=${markerHash("")}${eol}`,
+    `# END shimctl ${owner}${eol}`,
+  ].map((text) => newLine(text, number));
+  const remedy = `write the block of owner '${owner}' anew, from the record, in place of ${named(gone)}`;
+  return { kind: "damaged", message, from, to, put, remedy, owner };
+}
+
+function eolOf(lines: readonly Line[]): string {
+  return lines[0]?.text.endsWith("\r\n") === true ? "\r\n" : "\n";
+}

@@ -1,0 +1,194 @@
+import { parse, TomlError, type TomlTable } from "smol-toml";
+import {
+  type Header,
+  type Item,
+  type KeyValue,
+  maxDepth,
+  pathOf,
+  type Scan,
+  ScanError,
+  scan,
+} from "../scan.ts";
+import { deepEqual } from "../tree.ts";
+import { type Damage, type Draft, type Line, named, textOf } from "./lines.ts";
+
+/** A file is read anew after each cut. */
+const mostCuts = 60;
+
+/**
+ * Cuts tables and keys that are defined twice, where the one says what the other says already. Where they
+ * differ nobody can say which is meant, and the draft is stuck there.
+ */
+export function mendDoubles(draft: Draft): Draft {
+  let lines = draft.lines;
+  const damages: Damage[] = [...draft.damages];
+  for (let cuts = 0; ; cuts++) {
+    const text = textOf(lines);
+    const error = errorOf(text);
+    if (error === undefined) return { lines, damages, stuck: draft.stuck };
+    const line = lines[error.line - 1];
+    const damage = {
+      rule: "double",
+      message: error.why,
+      line: line?.number ?? error.line,
+      column: error.column,
+    };
+    const scanned = scanOf(text);
+    const cut =
+      scanned === undefined || cuts === mostCuts
+        ? { stuck: "more is damaged than can be told apart" }
+        : cutFor(scanned, lines, error.line);
+    if ("stuck" in cut) {
+      const message = `${error.why}; ${cut.stuck}`;
+      return { lines, damages: [...damages, { ...damage, message, remedy: undefined }], stuck: true };
+    }
+    const gone = lines.filter((_, index) => cut.gone.has(index));
+    damages.push({ ...damage, remedy: `cut ${named(gone)}${cut.as}` });
+    lines = lines.filter((_, index) => !cut.gone.has(index));
+  }
+}
+
+function errorOf(text: string): { why: string; line: number; column: number } | undefined {
+  try {
+    parse(text, { integersAsBigInt: true, maxDepth });
+    return undefined;
+  } catch (error) {
+    if (!(error instanceof TomlError)) throw error;
+    const why = error.message.split("\n", 1)[0]?.replace(/^Invalid TOML document: /, "") ?? "";
+    return { why, line: error.line, column: error.column };
+  }
+}
+
+function scanOf(text: string): Scan | undefined {
+  try {
+    return scan(text);
+  } catch (error) {
+    if (error instanceof ScanError) return undefined;
+    throw error;
+  }
+}
+
+type Cut = { readonly gone: ReadonlySet<number>; readonly as: string } | { readonly stuck: string };
+
+function cutFor(scanned: Scan, lines: readonly Line[], errorLine: number): Cut {
+  const repeated = repetitionFrom(lines, errorLine - 1);
+  if (repeated !== undefined) {
+    const gone = new Set(lines.map((_, index) => index).filter((index) => index >= repeated));
+    return { gone, as: ", which repeat what stands above" };
+  }
+  const at = scanned.items.findLastIndex((item) => lineIndex(scanned, item.span.start) <= errorLine - 1);
+  const item = scanned.items[at];
+  if (item === undefined) return { stuck: differ };
+  return item.kind === "key-value" ? doubledKey(scanned, item) : doubledTable(scanned, item, at);
+}
+
+const differ = "which of the two is meant cannot be told";
+
+function doubledKey(scanned: Scan, item: KeyValue): Cut {
+  const path = pathOf(item);
+  const other = scanned.items.find(
+    (each) => each.kind === "key-value" && each !== item && isSamePath(pathOf(each), path),
+  );
+  if (other === undefined || other.kind !== "key-value") return { stuck: differ };
+  const [mine, theirs] = [item, other].map(({ value }) =>
+    scanned.text.slice(value.span.start, value.span.end),
+  );
+  if (!isSameValue(mine ?? "", theirs ?? "")) return { stuck: differ };
+  const line = lineIndex(scanned, other.span.start) + 1;
+  return { gone: linesOfItem(scanned, item), as: `, which says what line ${line} says` };
+}
+
+/** A table with everything in it, up to the next header. */
+interface Section {
+  readonly header: Header;
+  readonly keys: readonly KeyValue[];
+  readonly table: TomlTable;
+}
+
+function doubledTable(scanned: Scan, header: Header, at: number): Cut {
+  const before = scanned.items.findIndex(
+    (item) => item.kind !== "key-value" && item !== header && isSamePath(item.path, header.path),
+  );
+  const first = before < 0 || before > at ? undefined : sectionAt(scanned, before);
+  const second = sectionAt(scanned, at);
+  if (first === undefined || second === undefined) return { stuck: differ };
+  const [gone, kept] = isPartOf(second.table, first.table)
+    ? [second, first]
+    : isPartOf(first.table, second.table)
+      ? [first, second]
+      : [undefined, undefined];
+  if (gone === undefined) return { stuck: differ };
+  const indices = [gone.header, ...gone.keys].flatMap((item) => [...linesOfItem(scanned, item)]);
+  const line = lineIndex(scanned, kept.header.span.start) + 1;
+  return { gone: new Set(indices), as: `, which say what stands from line ${line} on` };
+}
+
+function sectionAt(scanned: Scan, at: number): Section | undefined {
+  const header = scanned.items[at];
+  if (header === undefined || header.kind !== "table") return undefined;
+  const keys: KeyValue[] = [];
+  for (const item of scanned.items.slice(at + 1)) {
+    if (item.kind !== "key-value") break;
+    keys.push(item);
+  }
+  const text = keys.map(({ span }) => scanned.text.slice(span.start, span.end)).join("\n");
+  try {
+    return { header, keys, table: parse(text, { integersAsBigInt: true, maxDepth }) };
+  } catch {
+    return undefined;
+  }
+}
+
+function isPartOf(part: TomlTable, whole: TomlTable): boolean {
+  return Object.entries(part).every(([key, value]) => {
+    const other = Object.hasOwn(whole, key) ? whole[key] : undefined;
+    return other !== undefined && deepEqual(value, other);
+  });
+}
+
+function isSameValue(a: string, b: string): boolean {
+  if (a === b) return true;
+  const read = (value: string) => parse(`k = ${value}`, { integersAsBigInt: true, maxDepth });
+  return deepEqual(read(a), read(b));
+}
+
+function isSamePath(a: readonly string[], b: readonly string[]): boolean {
+  return a.length === b.length && a.every((part, index) => part === b[index]);
+}
+
+/**
+ * Where the end of the file begins to repeat what stands above it: at the line `from`, or before it where the
+ * whole file was written once more. `undefined` where it does not.
+ */
+function repetitionFrom(lines: readonly Line[], from: number): number | undefined {
+  const text = lines.map(({ text: line }) => line.replace(/\r?\n$/, ""));
+  let end = text.length;
+  while (text[end - 1] === "") end -= 1;
+  for (let copy = from - 1; copy >= 0; copy--) {
+    if (text[copy] !== text[end - 1]) continue;
+    let length = 0;
+    while (copy >= length && end - 1 - length > copy && text[copy - length] === text[end - 1 - length])
+      length += 1;
+    const isWhole = length > copy;
+    if (end - length <= from && end - from >= 2) return isWhole ? end - length : from;
+  }
+  return undefined;
+}
+
+function lineIndex(scanned: Scan, offset: number): number {
+  let low = 0;
+  let high = scanned.lineStarts.length;
+  while (high - low > 1) {
+    const middle = (low + high) >> 1;
+    if ((scanned.lineStarts[middle] ?? 0) <= offset) low = middle;
+    else high = middle;
+  }
+  return low;
+}
+
+function linesOfItem(scanned: Scan, { span }: Item): Set<number> {
+  const gone = new Set<number>();
+  for (let index = lineIndex(scanned, span.start); index <= lineIndex(scanned, span.end - 1); index++)
+    gone.add(index);
+  return gone;
+}
