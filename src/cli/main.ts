@@ -52,6 +52,8 @@ async function dispatch(parsed: Parsed, io: Io): Promise<number> {
       return (await import("./status.ts")).status(io, parsed);
     case "check":
       return (await import("./check.ts")).check(io, parsed);
+    case "repair":
+      return (await import("./repair.ts")).repair(io, log, parsed);
     case "presets":
       return (await import("./presets.ts")).presets(io, parsed);
     case "render":

@@ -63,8 +63,12 @@ export async function recover(env: Environment, state: NodeState): Promise<Recov
     rebuild(work);
     const isKnown = knownFiles(work.env);
     for (const intent of operation.intents) await settleTemp(work, intent, isKnown);
-    const resumed = complete ? "finished" : await resume(work);
-    if (resumed === "finished") {
+    const isRepair = begin.command === "repair";
+    if (isRepair && !complete) leaveRepaired(work);
+    const resumed = complete || isRepair ? "finished" : await resume(work);
+    if (isRepair) {
+      outcome = "finished";
+    } else if (resumed === "finished") {
       outcome = "finished";
       recordOwner(work.env, state, begin.owner, begin.desired, {
         bases: begin.bases ?? {},
@@ -90,7 +94,8 @@ export async function recover(env: Environment, state: NodeState): Promise<Recov
     throw withState(error, words.join("; "));
   }
   const verb = outcome === "finished" ? "finished" : "undid";
-  const done = `${verb} an ${begin.command} of owner '${begin.owner}' that was cut short`;
+  const what = begin.command === "repair" ? "a repair" : `an ${begin.command} of owner '${begin.owner}'`;
+  const done = `${verb} ${what} that was cut short`;
   return { outcome, details: work.details, notes: [...work.details, done] };
 }
 
@@ -207,6 +212,14 @@ async function reactivate(
     return;
   }
   await bringBack(env, env.activation, state, begin.owner, restart, restores);
+}
+
+/** Nobody wants a damaged file back: what was mended stays, and the next repair mends the rest. */
+function leaveRepaired({ env, state, operation }: Work): void {
+  const { record } = state.readRecord();
+  const { rootFile } = env.site;
+  const pending = { since: operation.restart?.time ?? operation.begin.time };
+  state.writeRecord(withRoot(record, rootFile, { ...rootOf(record, rootFile), pending }));
 }
 
 type IntentLine = Unfinished["intents"][number];
