@@ -84,7 +84,7 @@ function beside(host: HostFiles, path: string): Copy[] {
   return endings.flatMap((ending) => {
     const read = host.read(path + ending);
     if (read.kind !== "file") return [];
-    return [{ bytes: read.bytes, words: read.path, time: read.modifiedMs ?? 0 }];
+    return [{ bytes: read.bytes, words: read.path, time: read.writtenMs ?? 0 }];
   });
 }
 
