@@ -29,8 +29,10 @@ export interface Diagnosis {
   readonly findings: readonly Finding[];
   /** What mends all that can be mended; the root file last. */
   readonly edits: readonly FileEdit[];
-  /** The configuration with that; `undefined` where it still cannot be read. */
+  /** The configuration with that; `undefined` where it still cannot be read, or not by this program. */
   readonly view: EngineView | undefined;
+  /** Whether every file could be read. */
+  readonly readable: boolean;
 }
 
 export interface DiagnoseOptions {
@@ -38,6 +40,8 @@ export interface DiagnoseOptions {
   readonly only?: string | undefined;
   /** Bytes that shall be in that file, whatever is in it. */
   readonly restored?: Uint8Array | undefined;
+  /** What this program does not work with is no damage, and no reason to end. */
+  readonly tolerant?: boolean;
 }
 
 /** More files than any configuration has. */
@@ -51,19 +55,21 @@ const mostSteps = 100;
 export function diagnose(
   env: Pick<Environment, "host" | "backend" | "site">,
   state: NodeState,
-  { only, restored }: DiagnoseOptions = {},
+  { only, restored, tolerant = false }: DiagnoseOptions = {},
 ): Diagnosis {
   const work = new Map<string, Uint8Array | null>();
-  const it: Case = { env, state, only, work, findings: [], anew: new Set(), mended: new Set() };
+  const it: Case = { env, state, only, tolerant, work, findings: [], anew: new Set(), mended: new Set() };
   if (only !== undefined && restored !== undefined) {
     work.set(only, restored);
     it.mended.add(only);
   }
   const { site } = env;
   const root = overlaid(env.host, work).read(site.rootFile);
-  if (isLost(it, root)) return { findings: [lostFinding(it, site.rootFile)], edits: [], view: undefined };
+  if (isLost(it, root))
+    return { findings: [lostFinding(it, site.rootFile)], edits: [], view: undefined, readable: false };
   const read = untilReadable(it);
-  if (read === undefined) return { findings: it.findings, edits: editsOf(it), view: undefined };
+  if (typeof read === "boolean")
+    return { findings: it.findings, edits: editsOf(it), view: undefined, readable: read };
   for (const [path, file] of read.seen.files) if (isLost(it, file)) findEmpty(it, path);
   const hasGone = [...work.values()].includes(null);
   const readable = hasGone ? readEngine(overlaid(env.host, work), env.backend, site) : read;
@@ -74,13 +80,14 @@ export function diagnose(
     const place = line === undefined ? {} : { line };
     it.findings.push({ rule, message, path, ...place, ...(hint === undefined ? {} : { hint }) });
   }
-  return { findings: it.findings, edits: editsOf(it, edits), view };
+  return { findings: it.findings, edits: editsOf(it, edits), view, readable: true };
 }
 
 interface Case {
   readonly env: Pick<Environment, "host" | "backend" | "site">;
   readonly state: NodeState;
   readonly only: string | undefined;
+  readonly tolerant: boolean;
   /** What files are to hold, by path; `null` for one that is made anew from nothing. */
   readonly work: Map<string, Uint8Array | null>;
   readonly findings: Finding[];
@@ -95,8 +102,11 @@ interface Readable {
   readonly view: EngineView;
 }
 
-/** Mends one file after the other until the engine could read them all; `undefined` where one stays unreadable. */
-function untilReadable(it: Case): Readable | undefined {
+/**
+ * Mends one file after the other until the engine could read them all. `false` where one stays unreadable, `true`
+ * where the engine can read what was mended and this program does not work with it.
+ */
+function untilReadable(it: Case): Readable | boolean {
   const { env, work } = it;
   const { backend, site } = env;
   const files = overlaid(env.host, work);
@@ -117,11 +127,12 @@ function untilReadable(it: Case): Readable | undefined {
         for (const remedy of remedies) applyRemedy(it, files, remedy);
         continue;
       }
+      if (error.code === "unsupported-config" && (work.size > 0 || it.tolerant)) return true;
       if (error.code !== "invalid-config" && error.code !== "conflict") throw error;
-      if (!mendFile(it, files, error)) return undefined;
+      if (!mendFile(it, files, error)) return false;
     }
   }
-  return undefined;
+  return false;
 }
 
 /** What is on disk, where that much can be read. */

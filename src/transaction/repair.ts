@@ -1,4 +1,4 @@
-import type { EngineView, FileEdit } from "../engine/backend.ts";
+import type { FileEdit } from "../engine/backend.ts";
 import { ShimctlError } from "../error.ts";
 import { randomUUID } from "../host/random.ts";
 import { sha256 } from "../sha256.ts";
@@ -89,21 +89,20 @@ async function repairLocked(env: Environment, request: RepairRequest, state: Nod
   const kept: { path: string; as: string }[] = [];
   const findings: Finding[] = [...broken];
   let ground: Ground | undefined;
-  let view: EngineView | undefined;
+  let found: Diagnosis;
   let begun = open !== undefined;
   try {
     for (let attempt = 0; ; attempt++) {
       env.step("read");
-      const found = refuseUseless(
-        diagnose(env, state, done.length > 0 ? { only: request.only } : options),
+      found = refuseUseless(
+        diagnose(env, state, done.length > 0 ? { only: request.only, tolerant: true } : options),
         options,
         copy,
       );
-      ({ view } = found);
       findings.splice(0, findings.length, ...merged(findings, found.findings));
       if (found.edits.length === 0) break;
       if (attempt > request.retries) throw tooBusy(found.edits);
-      if (view !== undefined) env.proveWith?.(view);
+      if (found.view !== undefined) env.proveWith?.(found.view);
       refuseUnwritable(env.host, found.edits);
       ground ??= await groundFor(env, state);
       if (!begun) begin(env, state, operation);
@@ -121,7 +120,7 @@ async function repairLocked(env: Environment, request: RepairRequest, state: Nod
     if (done.length === 0) return { findings, edits: [], copy, kept, notes, ...resultOf(nothingDone) };
     if (!begun) begin(env, state, last);
     begun = true;
-    const effected = await bringIntoEffect(env, state, last, view, findings, ground);
+    const effected = await bringIntoEffect(env, state, last, found, findings, ground);
     end(env, state, last, effected);
     return { findings, edits: done, copy, kept, notes, ...resultOf(effected) };
   } catch (error) {
@@ -267,7 +266,7 @@ async function bringIntoEffect(
   env: Environment,
   state: NodeState,
   operation: string,
-  view: EngineView | undefined,
+  { view, readable }: Diagnosis,
   findings: readonly Finding[],
   ground: Ground | undefined,
 ): Promise<Effected> {
@@ -275,7 +274,7 @@ async function bringIntoEffect(
     restart: { done: false, needed, words },
     served: true,
   });
-  const isBroken = view === undefined || findings.some(({ remedy }) => remedy === undefined);
+  const isBroken = !readable || findings.some(({ remedy }) => remedy === undefined);
   if (isBroken) return left("the engine was not restarted, as its configuration is broken still", true);
   if (ground?.baseline.kind === "running")
     return left("the engine runs, and reads the repaired files at its next start", false);
@@ -289,7 +288,7 @@ async function bringIntoEffect(
       desired: [],
       needs: [],
       expectation: { present: [], absent: [] },
-      onDisk: view.state.handlers,
+      onDisk: view?.state.handlers ?? [],
     },
     ground,
   );

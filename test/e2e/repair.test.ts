@@ -119,14 +119,25 @@ describe("what is wrong though it is TOML", () => {
     expect(ran.out).toContain("take it out of imports");
   });
 
-  test("a lost version line comes back, where the tables' names tell which", async () => {
-    for (const engineCase of [markedCase, importedCase]) {
-      const node = await installed(engineCase);
-      node.place(engineCase.main, node.text().replace(/^version = .*\n/m, ""));
+  test("a lost version line comes back where the engine would pass over all that is there", async () => {
+    const [path = "", text = ""] = Object.entries(markedCase.files)[0] ?? [];
+    for (const version of ["1.7.24", "2.1.9"]) {
+      const node = Node.of({ ...markedCase, version });
+      nodes.push(node);
+      node.place(path, text.replace(/^version = .*\n/m, ""));
       const ran = await node.run(mending);
-      expect(ran.code).toBe(0);
-      expect(node.text().split("\n")[0]).toBe(`version = ${engineCase === markedCase ? 2 : 3}`);
+      expect([ran.code, node.text()]).toEqual([0, `version = 2\n${text.replace(/^version = .*\n/m, "")}`]);
     }
+  });
+
+  test("a version line that the engine can do without is not missed", async () => {
+    const node = await installed(importedCase);
+    const text = `${node.text().replace(/^version = .*\n/m, "")}`;
+    node.place(importedCase.main, text);
+    expect((await node.run(mending)).code).toBe(3);
+    node.place(importedCase.main, `${text}3s"\n`);
+    expect((await node.run(mending)).code).toBe(0);
+    expect(node.text()).toBe(text);
   });
 
   test("a file of version 1 is left as it is", async () => {

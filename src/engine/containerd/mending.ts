@@ -5,7 +5,7 @@ import type { EngineVersion, Site, Snapshot } from "../backend.ts";
 import type { Mending, Remedy } from "../mending.ts";
 import { tableAt } from "../tables.ts";
 import { type Loaded, textOf, walk, withoutDoubled } from "./load.ts";
-import { criImages, criV2, criV3, mergesTables } from "./schema.ts";
+import { criImages, criV2, criV3, migratesEachFile } from "./schema.ts";
 import { importOf } from "./understand.ts";
 import { versionFor } from "./version.ts";
 
@@ -19,7 +19,10 @@ export const containerdMending: Mending = {
   },
 } satisfies { remedies(site: Site, seen: Snapshot): Remedy[] } & Mending;
 
-/** Without `version` the file counts as version 1, where the tables of today have other names and are passed over. */
+/**
+ * Without `version` the file counts as version 1. 1.x passes over the tables of today then, 2.0 to 2.2 over those of
+ * version 2; tables of version 3 they find all the same, and 2.3 migrates everything (config-semantics.md, 1).
+ */
 function lostVersion(root: Loaded | undefined, version: EngineVersion): Remedy[] {
   const plugins = tableAt(root?.table, "plugins");
   if (root === undefined || root.table["version"] !== undefined || plugins === undefined) return [];
@@ -29,9 +32,8 @@ function lostVersion(root: Loaded | undefined, version: EngineVersion): Remedy[]
   if (!ids.every((id) => id.startsWith("io.containerd."))) return [];
   if (Array.isArray(disabled) && disabled.includes("cri")) return [];
   const isThird = ids.includes(criV3) || ids.includes(criImages);
-  if (!isThird && !ids.includes(criV2)) return [];
-  if (isThird && (!mergesTables(version) || ids.includes(criV2))) return [];
-  const line = `version = ${isThird ? 3 : 2}`;
+  if (isThird || !ids.includes(criV2) || migratesEachFile(version)) return [];
+  const line = "version = 2";
   return [
     {
       rule: "version",
