@@ -126,6 +126,10 @@ describe("a damaged block of ours", () => {
     expect(anew).toEqual([]);
   });
 
+  test("that was cut off within its END marker ends with a whole one", () => {
+    expect(run(withBlock.slice(0, -9))).toMatchObject({ after: withBlock, anew: [] });
+  });
+
   test("that somebody edited, and that parses, is left as it is", () => {
     const edited = withBlock.replace("kata-qemu.v2", "kata-x.v2");
     expect(run(edited)).toMatchObject({ after: edited, damages: [] });

@@ -1,7 +1,17 @@
 import { parse } from "smol-toml";
 import { markerFormat, markerHash, readMarker } from "../marker.ts";
 import { maxDepth } from "../scan.ts";
-import { content, type Damage, type Draft, isSilent, type Line, named, newLine, textOf } from "./lines.ts";
+import {
+  content,
+  type Damage,
+  type Draft,
+  isBlank,
+  isSilent,
+  type Line,
+  named,
+  newLine,
+  textOf,
+} from "./lines.ts";
 
 /** Whose blocks can be written anew, with the names of the handlers that theirs define. */
 export type Owners = ReadonlyMap<string, readonly string[]>;
@@ -88,11 +98,23 @@ function byBegin(lines: readonly Line[], at: number, owners: Owners): Found | un
   if (typeof marker === "object" && hash !== undefined) {
     const last = endByHash(lines, at, hash);
     if (last !== undefined)
-      return markerBack("this block has lost its END marker", marker.owner, lines, last, last);
+      return markerBack(
+        "this block has lost its END marker",
+        marker.owner,
+        lines,
+        last,
+        behind(lines, last, marker.owner),
+      );
   }
   if (owner === undefined) return undefined;
   const names = owners.get(owner) ?? [];
-  return anew("this block has lost its end", owner, lines, at, extent(lines, at + 1, names));
+  return anew(
+    "this block has lost its end",
+    owner,
+    lines,
+    at,
+    behind(lines, extent(lines, at + 1, names), owner),
+  );
 }
 
 function byEnd(lines: readonly Line[], at: number, owners: Owners): Found | undefined {
@@ -108,6 +130,10 @@ function byEnd(lines: readonly Line[], at: number, owners: Owners): Found | unde
     if (!defines(line, names)) break;
     from = index;
   }
+  // Keys whose header is lost as well stand in somebody else's table by now, and are not told from theirs.
+  const above = lines[from - 1];
+  const isFirst = from === at || defines(lines[from] as Line, names, true);
+  if (!isFirst || (above !== undefined && !isSilent(above))) return undefined;
   return anew("this block has lost its beginning", owner, lines, from, at + 1);
 }
 
@@ -133,6 +159,13 @@ function endByHash(lines: readonly Line[], at: number, hash: string): number | u
   return undefined;
 }
 
+/** Where the lines end, with the first letters of an END marker that was cut off. */
+function behind(lines: readonly Line[], end: number, owner: string): number {
+  const line = lines[end];
+  const isPiece = line !== undefined && !isBlank(line) && `# END shimctl ${owner}`.startsWith(content(line));
+  return isPiece ? end + 1 : end;
+}
+
 /** Where the lines end that define these handlers, from `from` on: what is cut off in the middle goes with them. */
 function extent(lines: readonly Line[], from: number, names: readonly string[]): number {
   let end = from;
@@ -152,17 +185,16 @@ function isHeaderLine(line: Line): boolean {
   return /^[ \t]*\[/.test(line.text);
 }
 
-function defines(line: Line, names: readonly string[]): boolean {
-  const path = /^[ \t]*\[+([^\]]*)/.exec(line.text)?.[1] ?? "";
-  return names.some((name) => [`runtimes.${name}`, `runtimes."${name}"`].some((part) => isIn(path, part)));
-}
-
-/** As whole parts of a dotted path. */
-function isIn(path: string, part: string): boolean {
-  const at = path.indexOf(part);
-  if (at < 0) return false;
-  const next = path[at + part.length];
-  return next === undefined || next === ".";
+/** Whether a header is of a table of one of these handlers, or, `itself`, of the handler itself. */
+function defines(line: Line, names: readonly string[], itself = false): boolean {
+  const path = /^[ \t]*\[+([^\]]*)/.exec(line.text)?.[1]?.trimEnd() ?? "";
+  return names.some((name) =>
+    [`runtimes.${name}`, `runtimes."${name}"`].some((part) => {
+      const at = path.indexOf(part);
+      const next = path[at + part.length];
+      return at >= 0 && (next === undefined || (next === "." && !itself));
+    }),
+  );
 }
 
 function ownerOf(line: Line, owners: Owners): string | undefined {

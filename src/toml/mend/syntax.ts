@@ -130,6 +130,7 @@ function cutFor(
     const isTorn = index >= lines.length - 1 && !line.text.endsWith("\n");
     const as = isTorn ? ", where the file was cut short" : "";
     if (index !== at) return arrayCut(lines, text, starts, at, index);
+    if (closesAbove(lines, at)) return { stuck: "what of the value above it is lost cannot be told" };
     if (couldBeHeader(what) && keysFollow(lines, at + 1))
       return { stuck: "the table that the lines below it belong to cannot be told" };
     return { from: at, to: at + 1, as };
@@ -167,6 +168,8 @@ function arrayCut(
     // Comments above what is whole belong to that.
     let to = next;
     while (to > index && isSilent(lines[to - 1] as Line)) to -= 1;
+    if (lines.slice(at, to).some(endsInHeader) && keysFollow(lines, to))
+      return { stuck: "the table that the lines below it belong to cannot be told" };
     return { from: at, to, as: ", a value that has lost its end" };
   }
   if (last < lines.length) return { stuck: "where the value ends cannot be told" };
@@ -214,24 +217,32 @@ function isHeader(line: Line): boolean {
 /** A line that may have held the header of a table, or a piece of one. */
 function couldBeHeader(line: Line): boolean {
   if (/^\s*#/.test(line.text)) return false;
+  if (/^\s*\[/.test(line.text) || endsInHeader(line)) return true;
+  if (line.bad !== undefined) return /[[\]]/.test(line.text);
   const text = content(line)
     .replace(/#[^"']*$/, "")
     .trimEnd();
-  if (/^\s*\[/.test(text)) return true;
-  if (line.bad !== undefined && /[[\]]/.test(text)) return true;
-  if (!text.endsWith("]")) return false;
-  const equals = text.indexOf("=");
-  if (equals < 0) return true;
-  // Half a line, and then a header: the lines between them are gone.
-  const header = text.slice(text.lastIndexOf("["));
-  return (
-    !/^\s*\[/.test(text.slice(equals + 1)) && isHeader({ bytes: new Uint8Array(), text: header, number: 0 })
-  );
+  return text.endsWith("]") && !text.includes("=") && !/^\s*\]+$/.test(text);
 }
 
+/** Half a line, and then a header: the lines between them are gone. */
+function endsInHeader(line: Line): boolean {
+  return headerAtEnd.test(content(line));
+}
+
+const headerAtEnd =
+  /\[[ \t]*[A-Za-z_][\w-]*[ \t]*(?:\.[ \t]*(?:[\w-]+|"[^"]*"|'[^']*')[ \t]*)*\]{1,2}[ \t]*(?:#.*)?$/;
+
+/** Whether a key comes before the next header; lines that are neither go as well. */
 function keysFollow(lines: readonly Line[], from: number): boolean {
-  const next = lines.slice(from).find((line) => !isSilent(line));
-  return next !== undefined && !/^\s*\[/.test(next.text) && next.text.includes("=");
+  const next = lines.slice(from).find((line) => line.bad === undefined && looksLikeStatement(line));
+  return next !== undefined && !isHeader(next);
+}
+
+/** The end of an array behind a value that may have been its beginning. */
+function closesAbove(lines: readonly Line[], at: number): boolean {
+  const above = lines.slice(0, at).findLast((line) => !isSilent(line));
+  return above !== undefined && /^\s*\]+,?\s*$/.test(content(lines[at] as Line)) && !isHeader(above);
 }
 
 function startsOf(lines: readonly Line[]): number[] {
