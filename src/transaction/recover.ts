@@ -60,10 +60,12 @@ export async function recover(env: Environment, state: NodeState): Promise<Recov
   };
   let outcome: "finished" | "undone" = complete ? "finished" : "undone";
   try {
+    const isRepair = begin.command === "repair";
+    // While a file is damaged still, nobody can tell which files are the engine's: the next repair ends this one.
+    if (isRepair) gather(env.host, env.backend, work.env.site);
     rebuild(work);
     const isKnown = knownFiles(work.env);
     for (const intent of operation.intents) await settleTemp(work, intent, isKnown);
-    const isRepair = begin.command === "repair";
     if (isRepair && !complete) leaveRepaired(work);
     const resumed = complete || isRepair ? "finished" : await resume(work);
     if (isRepair) {
@@ -90,7 +92,11 @@ export async function recover(env: Environment, state: NodeState): Promise<Recov
     const left = complete
       ? "is in place; the next run records it"
       : "is not complete, though every file is; the next run undoes it";
-    const words = [...work.details, `the ${begin.command} of owner '${begin.owner}' ${left}`];
+    const what =
+      begin.command === "repair" && !complete
+        ? "an earlier repair is not complete, though every file is; `shimctl repair` ends it"
+        : `the ${begin.command} of owner '${begin.owner}' ${left}`;
+    const words = [...work.details, what];
     throw withState(error, words.join("; "));
   }
   const verb = outcome === "finished" ? "finished" : "undid";

@@ -242,7 +242,11 @@ function keysFollow(lines: readonly Line[], from: number): boolean {
 /** The end of an array behind a value that may have been its beginning. */
 function closesAbove(lines: readonly Line[], at: number): boolean {
   const above = lines.slice(0, at).findLast((line) => !isSilent(line));
-  return above !== undefined && /^\s*\]+,?\s*$/.test(content(lines[at] as Line)) && !isHeader(above);
+  return (
+    above !== undefined &&
+    /^\s*[\]}]*\][\]},\s]*(?:#.*)?$/.test(content(lines[at] as Line)) &&
+    !isHeader(above)
+  );
 }
 
 function startsOf(lines: readonly Line[]): number[] {
