@@ -33,6 +33,8 @@ export interface Diagnosis {
   readonly view: EngineView | undefined;
   /** Whether every file could be read. */
   readonly readable: boolean;
+  /** Owners of which something goes, as others define it by now. */
+  readonly gaveWay: readonly string[];
 }
 
 export interface DiagnoseOptions {
@@ -58,7 +60,17 @@ export function diagnose(
   { only, restored, tolerant = false }: DiagnoseOptions = {},
 ): Diagnosis {
   const work = new Map<string, Uint8Array | null>();
-  const it: Case = { env, state, only, tolerant, work, findings: [], anew: new Set(), mended: new Set() };
+  const it: Case = {
+    env,
+    state,
+    only,
+    tolerant,
+    work,
+    findings: [],
+    anew: new Set(),
+    gaveWay: new Set(),
+    mended: new Set(),
+  };
   if (only !== undefined && restored !== undefined) {
     work.set(only, restored);
     it.mended.add(only);
@@ -66,10 +78,22 @@ export function diagnose(
   const { site } = env;
   const root = overlaid(env.host, work).read(site.rootFile);
   if (isLost(it, root))
-    return { findings: [lostFinding(it, site.rootFile)], edits: [], view: undefined, readable: false };
+    return {
+      findings: [lostFinding(it, site.rootFile)],
+      edits: [],
+      view: undefined,
+      readable: false,
+      gaveWay: [],
+    };
   const read = untilReadable(it);
   if (typeof read === "boolean")
-    return { findings: it.findings, edits: editsOf(it), view: undefined, readable: read };
+    return {
+      findings: it.findings,
+      edits: editsOf(it),
+      view: undefined,
+      readable: read,
+      gaveWay: [...it.gaveWay],
+    };
   for (const [path, file] of read.seen.files) if (isLost(it, file)) findEmpty(it, path);
   const hasGone = [...work.values()].includes(null);
   const readable = hasGone ? readEngine(overlaid(env.host, work), env.backend, site) : read;
@@ -80,7 +104,7 @@ export function diagnose(
     const place = line === undefined ? {} : { line };
     it.findings.push({ rule, message, path, ...place, ...(hint === undefined ? {} : { hint }) });
   }
-  return { findings: it.findings, edits: editsOf(it, edits), view, readable: true };
+  return { findings: it.findings, edits: editsOf(it, edits), view, readable: true, gaveWay: [...it.gaveWay] };
 }
 
 interface Case {
@@ -93,6 +117,8 @@ interface Case {
   readonly findings: Finding[];
   /** Owners whose blocks have to be written anew. */
   readonly anew: Set<string>;
+  /** Owners of which something went, as others define it by now: it is not written again. */
+  readonly gaveWay: Set<string>;
   /** Files that were mended already: what is wrong with them still, stays. */
   readonly mended: Set<string>;
 }
@@ -185,7 +211,11 @@ function mendFile(it: Case, files: HostFiles, error: ShimctlError): boolean {
   }
   it.mended.add(path);
   const { acceptsMark } = mendingOf(env.backend.name);
-  const { damages, bytes, anew } = mend(read.bytes, { path, owners: recorded(env, state), acceptsMark });
+  const { damages, bytes, anew, gaveWay } = mend(read.bytes, {
+    path,
+    owners: recorded(env, state),
+    acceptsMark,
+  });
   for (const { remedy, ...damage } of damages) {
     const left = { hint: hintFor(it, path) ?? "mend this line by hand" };
     findings.push({ ...damage, path, ...(remedy === undefined ? left : { remedy }) });
@@ -194,6 +224,7 @@ function mendFile(it: Case, files: HostFiles, error: ShimctlError): boolean {
   // What is wrong with it is no damage of its bytes: the error itself is what there is to say.
   if (sameBytes(bytes, read.bytes)) return mendFile(it, files, error);
   for (const owner of anew) it.anew.add(owner);
+  for (const owner of gaveWay) it.gaveWay.add(owner);
   work.set(path, bytes);
   return true;
 }
@@ -265,7 +296,9 @@ function writeAnew(it: Case, read: Readable): { view: EngineView; edits: FileEdi
     ({ path, remedy }) => remedy !== undefined && ownerOfFile(state, path) !== undefined,
   );
   const lost = [...recorded(env, state).keys()].filter(
-    (owner) => !read.view.state.holdings.some((holding) => holding.owner === owner && holding.loaded),
+    (owner) =>
+      !it.gaveWay.has(owner) &&
+      !read.view.state.holdings.some((holding) => holding.owner === owner && holding.loaded),
   );
   let { seen, view } = read;
   const edits: FileEdit[] = [];

@@ -1,4 +1,4 @@
-import type { FileEdit } from "../engine/backend.ts";
+import type { EngineView, FileEdit } from "../engine/backend.ts";
 import { ShimctlError } from "../error.ts";
 import { randomUUID } from "../host/random.ts";
 import { sha256 } from "../sha256.ts";
@@ -10,8 +10,9 @@ import { type Effected, type Ground, takeEffect } from "./effect.ts";
 import type { Environment } from "./environment.ts";
 import { type Unfinished, unfinished } from "./journal.ts";
 import { type RestartOutcome, withState } from "./outcome.ts";
+import { recordOwner } from "./owner.ts";
 import { refuseUnwritable } from "./plan.ts";
-import { rootOf, withRoot } from "./record.ts";
+import { basesIn, rootOf, withRoot } from "./record.ts";
 import { recover, refuseOtherEngine } from "./recover.ts";
 import { refuseOverBudget } from "./restraint.ts";
 import { type NodeState, openState } from "./state.ts";
@@ -86,6 +87,7 @@ async function repairLocked(env: Environment, request: RepairRequest, state: Nod
   const operation = open?.begin.operation ?? randomUUID();
   const last = open === undefined ? operation : randomUUID();
   const done: FileEdit[] = [];
+  const gaveWay = new Set<string>();
   const kept: { path: string; as: string }[] = [];
   const findings: Finding[] = [...broken];
   let ground: Ground | undefined;
@@ -99,6 +101,7 @@ async function repairLocked(env: Environment, request: RepairRequest, state: Nod
         options,
         copy,
       );
+      for (const owner of found.gaveWay) gaveWay.add(owner);
       findings.splice(0, findings.length, ...merged(findings, found.findings));
       if (found.edits.length === 0) break;
       if (attempt > request.retries) throw tooBusy(found.edits);
@@ -121,6 +124,7 @@ async function repairLocked(env: Environment, request: RepairRequest, state: Nod
     if (!begun) begin(env, state, last);
     begun = true;
     const effected = await bringIntoEffect(env, state, last, found, findings, ground);
+    if (found.view !== undefined) recordGivenWay(env, state, found.view, gaveWay);
     end(env, state, last, effected);
     return { findings, edits: done, copy, kept, notes, ...resultOf(effected) };
   } catch (error) {
@@ -302,6 +306,22 @@ function end(env: Environment, state: NodeState, operation: string, { pending }:
     state.writeRecord(withRoot(record, rootFile, { ...rootOf(record, rootFile), pending }));
   }
   state.append(operation, { step: "end", result: "changed" });
+}
+
+/** What somebody else defines now is not ours any more, and nothing to miss. */
+function recordGivenWay(
+  env: Environment,
+  state: NodeState,
+  view: EngineView,
+  owners: ReadonlySet<string>,
+): void {
+  for (const owner of owners) {
+    if (owner === noOwner) continue;
+    const bases = Object.entries(basesIn(state.readRecord().record, env.site.rootFile, owner));
+    const left = view.handlersOf(owner);
+    const kept = bases.filter(([handler]) => left.some(({ name }) => name === handler));
+    recordOwner(env, state, owner, left, { bases: Object.fromEntries(kept), pending: "as it was" });
+  }
 }
 
 function resultOf({ restart, served }: Effected): Pick<Repaired, "restart" | "works"> {

@@ -160,6 +160,18 @@ describe("what is wrong though it is TOML", () => {
   });
 });
 
+describe("a handler that the administrator defines beside ours", () => {
+  test("stays theirs: ours gives way, and nothing is missed", async () => {
+    const node = await installed(markedCase);
+    const theirs = `${markedCase.files[markedCase.main]}\n${markedCase.define("kata-qemu")}`;
+    node.place(markedCase.main, `${node.text()}\n${markedCase.define("kata-qemu")}`);
+    const ran = await node.run(mending);
+    expect([ran.code, node.text()]).toEqual([0, theirs]);
+    expect(ran.out).toContain("owner 'default' gives way to what others define");
+    expect([(await node.run(["status"])).code, node.text()]).toEqual([0, theirs]);
+  });
+});
+
 describe("several damages at once", () => {
   test("are all mended, each file by itself", async () => {
     const node = await installed(crioCase);

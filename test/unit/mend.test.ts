@@ -97,7 +97,7 @@ describe("what can be told is mended, and all else stays byte for byte", () => {
   });
 
   test("a whole file is left as it is", () => {
-    expect(run(withBlock)).toEqual({ after: withBlock, damages: [], anew: [] });
+    expect(run(withBlock)).toEqual({ after: withBlock, damages: [], anew: [], gaveWay: [] });
   });
 });
 
@@ -133,6 +133,30 @@ describe("a damaged block of ours", () => {
   test("that somebody edited, and that parses, is left as it is", () => {
     const edited = withBlock.replace("kata-qemu.v2", "kata-x.v2");
     expect(run(edited)).toMatchObject({ after: edited, damages: [] });
+  });
+});
+
+describe("a table that somebody else defines as well", () => {
+  const theirs = `
+[plugins."io.containerd.grpc.v1.cri".containerd.runtimes.kata-qemu]
+  runtime_type = "io.containerd.theirs.v2"
+`;
+  const more = `${body}
+[plugins."io.containerd.grpc.v1.cri".containerd.runtimes.kata-clh]
+runtime_type = "io.containerd.kata-clh.v2"
+`;
+  const other = more.slice(body.length + 1);
+
+  test("goes from our block, and with it the block that held nothing else", () => {
+    expect(run(withBlock + theirs)).toMatchObject({ after: whole + theirs, gaveWay: ["default"] });
+    expect(run(`${whole}${theirs}\n${block}`)).toMatchObject({ after: whole + theirs, gaveWay: ["default"] });
+  });
+
+  test("goes from our block alone, which is whole again with what is left of it", () => {
+    for (const bodyOf of [more, `${other}\n${body}`]) {
+      const text = `${whole}\n${renderBlock({ owner: "default", body: bodyOf })}${theirs}`;
+      expect(run(text).after).toBe(`${whole}\n${renderBlock({ owner: "default", body: other })}${theirs}`);
+    }
   });
 });
 

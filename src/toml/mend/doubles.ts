@@ -1,8 +1,10 @@
 import { parse, TomlError, type TomlTable } from "smol-toml";
+import { type Block, inspectBlocks } from "../block.ts";
 import {
   type Header,
   type Item,
   type KeyValue,
+  lineAt,
   maxDepth,
   pathOf,
   type Scan,
@@ -10,22 +12,30 @@ import {
   scan,
 } from "../scan.ts";
 import { deepEqual } from "../tree.ts";
-import { type Damage, type Draft, type Line, named, textOf } from "./lines.ts";
+import { type GivenWay, giveWay } from "./give-way.ts";
+import { type Damage, type Draft, type Line, named, newLine, textOf } from "./lines.ts";
 
 /** A file is read anew after each cut. */
 const mostCuts = 60;
 
+export interface MendedDoubles extends Draft {
+  /** Owners of whose blocks something went, as others define it by now. */
+  readonly gaveWay: readonly string[];
+}
+
 /**
  * Cuts tables and keys that are defined twice, where the one says what the other says already. Where they
- * differ nobody can say which is meant, and the draft is stuck there.
+ * differ nobody can say which is meant, and the draft is stuck there; but a table in a block of ours gives way to
+ * somebody else's, whatever it says.
  */
-export function mendDoubles(draft: Draft): Draft {
+export function mendDoubles(draft: Draft): MendedDoubles {
   let lines = draft.lines;
   const damages: Damage[] = [...draft.damages];
+  const gaveWay = new Set<string>();
   for (let cuts = 0; ; cuts++) {
     const text = textOf(lines);
     const error = errorOf(text);
-    if (error === undefined) return { lines, damages, stuck: draft.stuck };
+    if (error === undefined) return { lines, damages, stuck: draft.stuck, gaveWay: [...gaveWay] };
     const line = lines[error.line - 1];
     const damage = {
       rule: "double",
@@ -40,11 +50,16 @@ export function mendDoubles(draft: Draft): Draft {
         : cutFor(scanned, lines, error.line);
     if ("stuck" in cut) {
       const message = `${error.why}; ${cut.stuck}`;
-      return { lines, damages: [...damages, { ...damage, message, remedy: undefined }], stuck: true };
+      const left = { ...damage, message, remedy: undefined };
+      return { lines, damages: [...damages, left], stuck: true, gaveWay: [] };
     }
     const gone = lines.filter((_, index) => cut.gone.has(index));
     damages.push({ ...damage, remedy: `cut ${named(gone)}${cut.as}` });
-    lines = lines.filter((_, index) => !cut.gone.has(index));
+    if (cut.ours !== undefined) gaveWay.add(cut.ours.owner);
+    const marker = cut.ours?.marker;
+    lines = lines
+      .map((line, index) => (index === marker?.at ? newLine(marker.text, line.number) : line))
+      .filter((_, index) => !cut.gone.has(index));
   }
 }
 
@@ -68,7 +83,13 @@ function scanOf(text: string): Scan | undefined {
   }
 }
 
-type Cut = { readonly gone: ReadonlySet<number>; readonly as: string } | { readonly stuck: string };
+type Cut =
+  | {
+      readonly gone: ReadonlySet<number>;
+      readonly as: string;
+      readonly ours?: GivenWay["ours"];
+    }
+  | { readonly stuck: string };
 
 function cutFor(scanned: Scan, lines: readonly Line[], errorLine: number): Cut {
   const repeated = repetitionFrom(lines, errorLine - 1);
@@ -98,6 +119,12 @@ function doubledKey(scanned: Scan, item: KeyValue): Cut {
   return { gone: linesOfItem(scanned, item), as: `, which says what line ${line} says` };
 }
 
+function blockOf(scanned: Scan, { span }: Item): Block | undefined {
+  return inspectBlocks(scanned).blocks.find(
+    (block) => block.span.start < span.start && span.end < block.span.end,
+  );
+}
+
 /** A table with everything in it, up to the next header. */
 interface Section {
   readonly header: Header;
@@ -109,6 +136,13 @@ function doubledTable(scanned: Scan, header: Header, at: number): Cut {
   const before = scanned.items.findIndex(
     (item) => item.kind !== "key-value" && item !== header && isSamePath(item.path, header.path),
   );
+  const [one, other] = [header, scanned.items[before]].map((item) => item && blockOf(scanned, item));
+  if (before >= 0 && one !== other) {
+    if (one !== undefined && (other === undefined || one.owner === "shared"))
+      return giveWay(scanned, one, header);
+    if (other !== undefined && (one === undefined || other.owner === "shared"))
+      return giveWay(scanned, other, header);
+  }
   const first = before < 0 || before > at ? undefined : sectionAt(scanned, before);
   const second = sectionAt(scanned, at);
   if (first === undefined || second === undefined) return { stuck: differ };
@@ -176,14 +210,7 @@ function repetitionFrom(lines: readonly Line[], from: number): number | undefine
 }
 
 function lineIndex(scanned: Scan, offset: number): number {
-  let low = 0;
-  let high = scanned.lineStarts.length;
-  while (high - low > 1) {
-    const middle = (low + high) >> 1;
-    if ((scanned.lineStarts[middle] ?? 0) <= offset) low = middle;
-    else high = middle;
-  }
-  return low;
+  return lineAt(scanned, offset) - 1;
 }
 
 function linesOfItem(scanned: Scan, { span }: Item): Set<number> {

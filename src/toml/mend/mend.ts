@@ -28,6 +28,8 @@ export interface Mended {
   readonly bytes: Uint8Array | undefined;
   /** Owners whose block is empty in it, and has to be written anew. */
   readonly anew: readonly string[];
+  /** Owners of whose blocks something went, as others define it by now. */
+  readonly gaveWay: readonly string[];
 }
 
 export interface MendOptions {
@@ -58,6 +60,7 @@ export function mend(bytes: Uint8Array, { path, owners, acceptsMark }: MendOptio
     damages: damages.map(describe),
     bytes: undefined,
     anew: [],
+    gaveWay: [],
   });
   if (!holdsAnything(body))
     return stuck([{ rule: "empty", message: emptyMessage, line: 1, column: 1, remedy: undefined }]);
@@ -79,7 +82,7 @@ export function mend(bytes: Uint8Array, { path, owners, acceptsMark }: MendOptio
   const ended = withoutNulTail({ lines: original, damages: marked, stuck: false });
   const blocks = mendBlocks(ended, owners);
   const read = mendSyntax(blocks);
-  const single = read.stuck ? read : mendDoubles(read);
+  const single = read.stuck ? { ...read, gaveWay: [] } : mendDoubles(read);
   if (single.stuck) return stuck(single.damages);
   const left = unreadable(single, path) ?? tooMuch(blocks.lines, single);
   if (left !== undefined) return stuck([...single.damages, left]);
@@ -88,6 +91,7 @@ export function mend(bytes: Uint8Array, { path, owners, acceptsMark }: MendOptio
     damages: single.damages.map(describe),
     bytes: hasMark && acceptsMark ? new Uint8Array(Buffer.concat([bytes.subarray(0, 3), whole])) : whole,
     anew: blocks.anew,
+    gaveWay: single.gaveWay,
   };
 }
 
