@@ -126,6 +126,13 @@ describe("a damaged block of ours", () => {
     expect(anew).toEqual([]);
   });
 
+  test("whose BEGIN marker names an owner that nobody knows gets back the one of its END", () => {
+    expect(run(withBlock.replace("BEGIN shimctl default", "BEGIN shimctl efault"))).toMatchObject({
+      after: withBlock,
+      anew: [],
+    });
+  });
+
   test("that was cut off within its END marker ends with a whole one", () => {
     expect(run(withBlock.slice(0, -9))).toMatchObject({ after: withBlock, anew: [] });
   });

@@ -46,7 +46,8 @@ export function mendBlocks(draft: Draft, owners: Owners): MendedBlocks {
     damages.push({ rule: "block", message, line: line.number, column: 1, remedy });
     if (found.owner !== undefined) anew.add(found.owner);
     lines = [...lines.slice(0, from), ...put, ...lines.slice(to)];
-    at = from + put.length - 1;
+    // A BEGIN marker that is whole again is looked at once more, with its block.
+    at = found.again === true ? from - 1 : from + put.length - 1;
   }
   return { lines, damages, stuck: draft.stuck, anew: [...anew] };
 }
@@ -61,6 +62,7 @@ type Found =
       readonly put: readonly Line[];
       readonly remedy: string;
       readonly owner: string | undefined;
+      readonly again?: boolean;
     };
 
 function markerOf(line: Line): "begin" | "end" | undefined {
@@ -83,6 +85,9 @@ function byBegin(lines: readonly Line[], at: number, owners: Owners): Found | un
       typeof marker === "object" && typeof endMarker === "object" && marker.owner === endMarker.owner;
     const isAsWritten = markerHash(asBody(body)) === hash;
     if (isPair && (isAsWritten || isReadable(body))) return { kind: "whole", last: end };
+    const closer = typeof endMarker === "object" ? endMarker.owner : undefined;
+    if (typeof marker === "object" && isAsWritten && !owners.has(marker.owner) && owners.has(closer ?? ""))
+      return beginBack(closer ?? "", hash ?? "", lines, at);
     if (typeof marker === "object" && isAsWritten)
       return markerBack("the END marker of this block is damaged", marker.owner, lines, end, end + 1);
     const known = owner ?? ownerOf(lines[end] as Line, owners);
@@ -224,6 +229,21 @@ function markerBack(message: string, owner: string, lines: readonly Line[], from
   const before = lines[from - 1];
   const put = [newLine(`# END shimctl ${owner}${eolOf(lines)}`, before?.number ?? 1)];
   return { kind: "damaged", message, from, to, put, remedy: "write the marker line anew", owner: undefined };
+}
+
+/** Two markers that name different owners: of them, the one that the record knows is right. */
+function beginBack(owner: string, hash: string, lines: readonly Line[], at: number): Found {
+  const text = `# BEGIN shimctl ${owner} format=${markerFormat} sha256=${hash}${eolOf(lines)}`;
+  return {
+    kind: "damaged",
+    message: "the BEGIN marker of this block is damaged",
+    from: at,
+    to: at + 1,
+    put: [newLine(text, (lines[at] as Line).number)],
+    remedy: "write the marker line anew",
+    owner: undefined,
+    again: true,
+  };
 }
 
 function anew(message: string, owner: string, lines: readonly Line[], from: number, to: number): Found {
