@@ -12,6 +12,7 @@ import { type Unfinished, unfinished } from "./journal.ts";
 import { type RestartOutcome, withState } from "./outcome.ts";
 import { recordOwner } from "./owner.ts";
 import { refuseUnwritable } from "./plan.ts";
+import { rebuildRecord } from "./rebuild.ts";
 import { basesIn, rootOf, withRoot } from "./record.ts";
 import { recover, refuseOtherEngine } from "./recover.ts";
 import { refuseOverBudget } from "./restraint.ts";
@@ -69,6 +70,7 @@ export function previewRepair(env: Environment, request: RepairRequest): Repaire
  */
 export async function repair(env: Environment, request: RepairRequest): Promise<Repaired> {
   const state = openState((path) => env.host.real(path), env.now);
+  state.refuseNewer();
   try {
     return await repairLocked(env, request, state);
   } finally {
@@ -108,6 +110,8 @@ async function repairLocked(env: Environment, request: RepairRequest, state: Nod
       if (found.view !== undefined) env.proveWith?.(found.view);
       refuseUnwritable(env.host, found.edits);
       ground ??= await groundFor(env, state);
+      const { view } = found;
+      state.rebuild(() => rebuildRecord(view, env.site.rootFile, state.journal(), env.now()));
       if (!begun) begin(env, state, operation);
       begun = true;
       env.step("commit");

@@ -1,5 +1,14 @@
 import { afterEach, describe, expect, test } from "bun:test";
-import { chmodSync, lstatSync, readFileSync, statSync, symlinkSync, unlinkSync, utimesSync } from "node:fs";
+import {
+  chmodSync,
+  lstatSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  unlinkSync,
+  utimesSync,
+} from "node:fs";
 import { crioCase, type EngineCase, engineCases, importedCase, markedCase } from "../support/engine_case.ts";
 import { Node, type Ran } from "../support/node.ts";
 
@@ -253,6 +262,29 @@ describe("--from", () => {
   test("takes store and bak only", async () => {
     const node = await installed(markedCase);
     expect((await node.run(["repair", "--from", "elsewhere"])).code).toBe(2);
+  });
+});
+
+describe("shimctl's own files", () => {
+  test("a lost record comes back from what is whole, as with every other command", async () => {
+    const node = await installed(markedCase);
+    const good = node.text();
+    rmSync(`${node.root}/var/lib/shimctl/record.json`);
+    node.place(markedCase.main, `${good}3s"\n`);
+    expect((await node.run(mending)).code).toBe(0);
+    expect(JSON.parse(node.text("/var/lib/shimctl/record.json"))).toMatchObject({
+      roots: { [markedCase.rootFile]: { owners: { default: { handlers: { "kata-qemu": {} } } } } },
+    });
+  });
+
+  test("of a newer release keep a repair from writing", async () => {
+    const node = await installed(markedCase);
+    const record = JSON.parse(node.text("/var/lib/shimctl/record.json")) as object;
+    node.place("/var/lib/shimctl/record.json", JSON.stringify({ ...record, format: 99 }));
+    node.place(markedCase.main, `${node.text()}3s"\n`);
+    const before = node.tree();
+    expect((await node.run(mending)).code).toBe(6);
+    expect(node.tree()).toEqual(before);
   });
 });
 
