@@ -320,6 +320,9 @@ function anyCommand(random: Random, { engine }: Place): string[] {
     ["status"],
     ["status", "--json"],
     ["check"],
+    ["repair"],
+    ["repair", "--yes", "--json"],
+    ["repair", "--yes", "--from", random.pick(["store", "bak"])],
   ]);
 }
 
