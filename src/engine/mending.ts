@@ -19,8 +19,11 @@ export interface Mending {
   readonly acceptsMark: boolean;
   /** Where a temporary file for this path stands, when beside it is not allowed. */
   tempDir(site: Site, path: string): string | undefined;
-  /** Of a configuration whose files are all TOML. */
-  remedies(site: Site, seen: Snapshot): Remedy[];
+  /**
+   * Of a configuration whose files are all TOML.
+   * @param cut what was cut out of the root file before that, as one line each
+   */
+  remedies(site: Site, seen: Snapshot, cut: readonly string[]): Remedy[];
 }
 
 /** An engine that is not here is mended by the rules of TOML alone. */

@@ -171,9 +171,13 @@ function snapshotOf(files: HostFiles, { env }: Case): Snapshot | undefined {
   }
 }
 
-function remediesFor({ env, only }: Case, seen: Snapshot, known: Set<string>): Remedy[] {
+function remediesFor({ env, only, findings }: Case, seen: Snapshot, known: Set<string>): Remedy[] {
+  const { site } = env;
+  const cut = findings.flatMap(({ path, remedy, excerpt = "" }) =>
+    path === site.rootFile && remedy?.startsWith("cut ") ? [excerpt.split("\n", 1)[0] ?? ""] : [],
+  );
   return mendingOf(env.backend.name)
-    .remedies(env.site, seen)
+    .remedies(site, seen, cut)
     .filter((remedy) => {
       const key = `${remedy.path}\0${remedy.message}`;
       if (known.has(key) || (only !== undefined && remedy.path !== only)) return false;
@@ -198,6 +202,7 @@ function mendFile(it: Case, files: HostFiles, error: ShimctlError): boolean {
   const read = files.read(path);
   const isOther = only !== undefined && path !== only;
   if (read.kind !== "file" || isOther || it.mended.has(path)) {
+    if (it.mended.has(path)) takeBack(it, path);
     findings.push({
       rule: "unreadable",
       message: error.message,
@@ -227,6 +232,17 @@ function mendFile(it: Case, files: HostFiles, error: ShimctlError): boolean {
   for (const owner of gaveWay) it.gaveWay.add(owner);
   work.set(path, bytes);
   return true;
+}
+
+/** What did not make a file whole is not written: it stays as it is, and everything in it is said. */
+function takeBack(it: Case, path: string): void {
+  if (!it.work.delete(path)) return;
+  it.anew.clear();
+  for (const [index, finding] of it.findings.entries()) {
+    if (finding.path !== path) continue;
+    const { remedy: _, ...left } = finding;
+    it.findings[index] = { hint: hintFor(it, path) ?? "mend it by hand", ...left };
+  }
 }
 
 /** Handlers by owner, as the record has them. */

@@ -1,5 +1,6 @@
 import type { EngineView, FileEdit } from "../engine/backend.ts";
 import { ShimctlError } from "../error.ts";
+import type { Handler } from "../handler/model.ts";
 import { randomUUID } from "../host/random.ts";
 import { sha256 } from "../sha256.ts";
 import { refuseToRestart, takeBaseline } from "./baseline.ts";
@@ -322,9 +323,20 @@ function recordGivenWay(
   for (const owner of owners) {
     if (owner === noOwner) continue;
     const bases = Object.entries(basesIn(state.readRecord().record, env.site.rootFile, owner));
-    const left = view.handlersOf(owner);
+    const left = handlersLeft(view, owner);
+    if (left === undefined) continue;
     const kept = bases.filter(([handler]) => left.some(({ name }) => name === handler));
     recordOwner(env, state, owner, left, { bases: Object.fromEntries(kept), pending: "as it was" });
+  }
+}
+
+/** `undefined` where nobody can tell, as somebody edited in its block. */
+function handlersLeft(view: EngineView, owner: string): readonly Handler[] | undefined {
+  try {
+    return view.handlersOf(owner);
+  } catch (error) {
+    if (error instanceof ShimctlError) return undefined;
+    throw error;
   }
 }
 

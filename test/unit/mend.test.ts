@@ -133,6 +133,18 @@ describe("a damaged block of ours", () => {
     });
   });
 
+  test("with marker lines in it, or alone elsewhere, loses those and nothing else", () => {
+    const [begin = "", end = ""] = [/# BEGIN.*\n/, /# END.*\n/].map(
+      (line) => line.exec(withBlock)?.[0] ?? "",
+    );
+    for (const line of [begin, end]) {
+      expect(run(withBlock.replace('runtime_type = "io.containerd.kata', (key) => line + key)).after).toBe(
+        withBlock,
+      );
+      expect(run(withBlock.replace("version", (key) => line + key)).after).toBe(withBlock);
+    }
+  });
+
   test("that was cut off within its END marker ends with a whole one", () => {
     expect(run(withBlock.slice(0, -9))).toMatchObject({ after: withBlock, anew: [] });
   });
@@ -157,6 +169,17 @@ runtime_type = "io.containerd.kata-clh.v2"
   test("goes from our block, and with it the block that held nothing else", () => {
     expect(run(withBlock + theirs)).toMatchObject({ after: whole + theirs, gaveWay: ["default"] });
     expect(run(`${whole}${theirs}\n${block}`)).toMatchObject({ after: whole + theirs, gaveWay: ["default"] });
+  });
+
+  test("stays in our block where it says nothing there that ours does not say", () => {
+    const header = theirs.split("\n")[1] ?? "";
+    for (const same of [`${header}\n`, `${body}`])
+      expect(run(`${withBlock}\n${same}`)).toMatchObject({
+        after: expect.stringContaining(block),
+        gaveWay: [],
+      });
+    const options = `${body.split("\n").slice(0, 3).join("\n")}\n${header.replace("]", ".options]")}\nConfigPath = "/x"\n`;
+    expect(run(`${withBlock}\n${options}`)).toMatchObject({ after: `${whole}\n${options}` });
   });
 
   test("goes from our block alone, which is whole again with what is left of it", () => {
@@ -226,5 +249,6 @@ test("50,000 lines take no more than a few seconds", () => {
   const started = performance.now();
   const { after } = run(`version = 2\n${many}3s"\n${"x y\n".repeat(50)}`);
   expect(after).toBe(`version = 2\n${many}`);
-  expect(performance.now() - started).toBeLessThan(5_000);
-});
+  // Far less on a machine that has nothing else to do.
+  expect(performance.now() - started).toBeLessThan(10_000);
+}, 30_000);

@@ -1,29 +1,38 @@
 import { removeArrayElement } from "../../toml/edit.ts";
 import { lineOf } from "../../toml/find.ts";
 import { eolBefore, nextLineStart } from "../../toml/splice.ts";
-import type { EngineVersion, Site, Snapshot } from "../backend.ts";
+import type { EngineVersion } from "../backend.ts";
 import type { Mending, Remedy } from "../mending.ts";
 import { tableAt } from "../tables.ts";
 import { type Loaded, textOf, walk, withoutDoubled } from "./load.ts";
-import { criImages, criV2, criV3, migratesEachFile } from "./schema.ts";
+import { criImages, criV2, criV3, mergesTables, migratesEachFile } from "./schema.ts";
 import { importOf } from "./understand.ts";
 import { versionFor } from "./version.ts";
 
 export const containerdMending: Mending = {
   acceptsMark: false,
   tempDir: () => undefined,
-  remedies(site, seen) {
+  remedies(site, seen, cut) {
     const version = versionFor(site, textOf(seen.files.get(site.rootFile)));
     const walked = walk(site.rootFile, seen, version, importOf(site, version));
-    return [...lostVersion(walked.loaded[0], version), ...dangling(walked), ...doubled(walked.loaded)];
+    return [
+      ...lostVersion(
+        walked.loaded[0],
+        version,
+        cut.some((line) => /^\s*version\b/.test(line)),
+      ),
+      ...dangling(walked),
+      ...doubled(walked.loaded),
+    ];
   },
-} satisfies { remedies(site: Site, seen: Snapshot): Remedy[] } & Mending;
+};
 
 /**
  * Without `version` the file counts as version 1. 1.x passes over the tables of today then, 2.0 to 2.2 over those of
- * version 2; tables of version 3 they find all the same, and 2.3 migrates everything (config-semantics.md, 1).
+ * version 2; tables of version 3 they find all the same, and 2.3 migrates everything (config-semantics.md, 1). Where the line was there, and
+ * was cut as it was damaged, it comes back all the same.
  */
-function lostVersion(root: Loaded | undefined, version: EngineVersion): Remedy[] {
+function lostVersion(root: Loaded | undefined, version: EngineVersion, wasCut: boolean): Remedy[] {
   const plugins = tableAt(root?.table, "plugins");
   if (root === undefined || root.table["version"] !== undefined || plugins === undefined) return [];
   const ids = Object.keys(plugins);
@@ -32,12 +41,16 @@ function lostVersion(root: Loaded | undefined, version: EngineVersion): Remedy[]
   if (!ids.every((id) => id.startsWith("io.containerd."))) return [];
   if (Array.isArray(disabled) && disabled.includes("cri")) return [];
   const isThird = ids.includes(criV3) || ids.includes(criImages);
-  if (isThird || !ids.includes(criV2) || migratesEachFile(version)) return [];
-  const line = "version = 2";
+  const isSecond = ids.includes(criV2);
+  if (isThird === isSecond || (isThird && !mergesTables(version))) return [];
+  if (!wasCut && (isThird || migratesEachFile(version))) return [];
+  const line = `version = ${isThird ? 3 : 2}`;
   return [
     {
       rule: "version",
-      message: "it has lost its 'version': containerd reads it as version 1, and passes over its tables",
+      message: wasCut
+        ? "it has lost its 'version'"
+        : "it has lost its 'version': containerd reads it as version 1, and passes over its tables",
       path: root.path,
       line: 1,
       words: `put ${line} on a line of its own above all others, as its tables' names say`,

@@ -37,9 +37,23 @@ export function mendBlocks(draft: Draft, owners: Owners): MendedBlocks {
     const marker = markerOf(line);
     if (marker === undefined) continue;
     const found = marker === "end" ? byEnd(lines, at, owners) : byBegin(lines, at, owners);
+    const isStray = found?.kind === "damaged" && found.owner !== undefined && isWhole(lines, found.owner);
     if (found === undefined) continue;
     if (found.kind === "whole") {
       at = found.last;
+      continue;
+    }
+    if (isStray) {
+      const remedy = `cut ${named([line])}: the block of its owner is whole`;
+      damages.push({
+        rule: "block",
+        message: "a marker line stands alone",
+        line: line.number,
+        column: 1,
+        remedy,
+      });
+      lines = [...lines.slice(0, at), ...lines.slice(at + 1)];
+      at -= 1;
       continue;
     }
     const { message, from, to, put, remedy } = found;
@@ -50,6 +64,15 @@ export function mendBlocks(draft: Draft, owners: Owners): MendedBlocks {
     at = found.again === true ? from - 1 : from + put.length - 1;
   }
   return { lines, damages, stuck: draft.stuck, anew: [...anew] };
+}
+
+/** Whether a block of this owner is somewhere as it was written. */
+function isWhole(lines: readonly Line[], owner: string): boolean {
+  return lines.some((line, at) => {
+    const marker = markerOf(line) === "begin" ? readMarker(content(line)) : undefined;
+    if (typeof marker !== "object" || marker.owner !== owner || marker.hash === undefined) return false;
+    return rejoin(lines, at, owner, marker.hash) !== undefined;
+  });
 }
 
 type Found =
@@ -78,6 +101,9 @@ function byBegin(lines: readonly Line[], at: number, owners: Owners): Found | un
   // A newer release's block is not ours to judge.
   if (typeof marker === "object" && marker.hash === undefined) return undefined;
   const hash = typeof marker === "object" ? marker.hash : undefined;
+  const joined =
+    typeof marker === "object" && hash !== undefined ? rejoin(lines, at, marker.owner, hash) : undefined;
+  if (joined !== undefined) return joined;
   if (end !== undefined) {
     const endMarker = readMarker(content(lines[end] as Line));
     const body = lines.slice(at + 1, end);
@@ -122,6 +148,29 @@ function byBegin(lines: readonly Line[], at: number, owners: Owners): Found | un
   );
 }
 
+/** A block that is as it was written but for marker lines that stand in it. */
+function rejoin(lines: readonly Line[], at: number, owner: string, hash: string): Found | undefined {
+  const inner: Line[] = [];
+  let markers = 0;
+  for (let index = at + 1; index < Math.min(lines.length, at + longestBlock) && markers < 6; index++) {
+    const line = lines[index] as Line;
+    if (markerOf(line) === undefined) {
+      inner.push(line);
+      continue;
+    }
+    const isEnd = content(line) === `# END shimctl ${owner}`;
+    if (isEnd && markerHash(asBody(inner)) === hash) {
+      if (markers === 0) return { kind: "whole", last: index };
+      const put = [lines[at] as Line, ...inner, line];
+      const remedy = "cut the marker lines that stand inside it";
+      const message = "marker lines stand inside this block";
+      return { kind: "damaged", message, from: at, to: index + 1, put, remedy, owner: undefined };
+    }
+    markers += 1;
+  }
+  return undefined;
+}
+
 function byEnd(lines: readonly Line[], at: number, owners: Owners): Found | undefined {
   const owner = ownerOf(lines[at] as Line, owners);
   if (owner === undefined) return undefined;
@@ -138,7 +187,8 @@ function byEnd(lines: readonly Line[], at: number, owners: Owners): Found | unde
   // Keys whose header is lost as well stand in somebody else's table by now, and are not told from theirs.
   const above = lines[from - 1];
   const isFirst = from === at || defines(lines[from] as Line, names, true);
-  if (!isFirst || (above !== undefined && !isSilent(above))) return undefined;
+  const isAll = names.every((name) => lines.slice(from, at).some((line) => defines(line, [name], true)));
+  if (!isFirst || (above !== undefined && !isSilent(above) && !isAll)) return undefined;
   return anew("this block has lost its beginning", owner, lines, from, at + 1);
 }
 
@@ -250,12 +300,16 @@ function anew(message: string, owner: string, lines: readonly Line[], from: numb
   const gone = lines.slice(from, to);
   const eol = eolOf(lines);
   const number = gone[0]?.number ?? 1;
-  const put = [
-    `# BEGIN shimctl ${owner} format=${markerFormat} sha256=${markerHash("")}${eol}`,
-    `# END shimctl ${owner}${eol}`,
-  ].map((text) => newLine(text, number));
+  const put = [`${emptyMarker(owner)}${eol}`, `# END shimctl ${owner}${eol}`].map((text) =>
+    newLine(text, number),
+  );
   const remedy = `write the block of owner '${owner}' anew, from the record, in place of ${named(gone)}`;
   return { kind: "damaged", message, from, to, put, remedy, owner };
+}
+
+/** The BEGIN marker of a block with nothing in it. */
+export function emptyMarker(owner: string): string {
+  return `# BEGIN shimctl ${owner} format=${markerFormat} sha256=${markerHash("")}`;
 }
 
 function eolOf(lines: readonly Line[]): string {

@@ -12,7 +12,8 @@ import {
   scan,
 } from "../scan.ts";
 import { deepEqual } from "../tree.ts";
-import { type GivenWay, giveWay } from "./give-way.ts";
+import type { Owners } from "./blocks.ts";
+import { type GivenWay, giveWay, unitOf } from "./give-way.ts";
 import { type Damage, type Draft, type Line, named, newLine, textOf } from "./lines.ts";
 
 /** A file is read anew after each cut. */
@@ -21,6 +22,8 @@ const mostCuts = 60;
 export interface MendedDoubles extends Draft {
   /** Owners of whose blocks something went, as others define it by now. */
   readonly gaveWay: readonly string[];
+  /** Owners whose blocks are empty now, and have to be written anew. */
+  readonly anew: readonly string[];
 }
 
 /**
@@ -28,14 +31,16 @@ export interface MendedDoubles extends Draft {
  * differ nobody can say which is meant, and the draft is stuck there; but a table in a block of ours gives way to
  * somebody else's, whatever it says.
  */
-export function mendDoubles(draft: Draft): MendedDoubles {
+export function mendDoubles(draft: Draft, owners: Owners): MendedDoubles {
   let lines = draft.lines;
   const damages: Damage[] = [...draft.damages];
   const gaveWay = new Set<string>();
+  const anew = new Set<string>();
   for (let cuts = 0; ; cuts++) {
     const text = textOf(lines);
     const error = errorOf(text);
-    if (error === undefined) return { lines, damages, stuck: draft.stuck, gaveWay: [...gaveWay] };
+    if (error === undefined)
+      return { lines, damages, stuck: draft.stuck, gaveWay: [...gaveWay], anew: [...anew] };
     const line = lines[error.line - 1];
     const damage = {
       rule: "double",
@@ -47,20 +52,26 @@ export function mendDoubles(draft: Draft): MendedDoubles {
     const cut =
       scanned === undefined || cuts === mostCuts
         ? { stuck: "more is damaged than can be told apart" }
-        : cutFor(scanned, lines, error.line);
+        : known(cutFor(scanned, lines, error.line), owners);
     if ("stuck" in cut) {
       const message = `${error.why}; ${cut.stuck}`;
       const left = { ...damage, message, remedy: undefined };
-      return { lines, damages: [...damages, left], stuck: true, gaveWay: [] };
+      return { lines, damages: [...damages, left], stuck: true, gaveWay: [], anew: [] };
     }
     const gone = lines.filter((_, index) => cut.gone.has(index));
     damages.push({ ...damage, remedy: `cut ${named(gone)}${cut.as}` });
-    if (cut.ours !== undefined) gaveWay.add(cut.ours.owner);
+    if (cut.ours !== undefined) (cut.ours.anew === true ? anew : gaveWay).add(cut.ours.owner);
     const marker = cut.ours?.marker;
     lines = lines
       .map((line, index) => (index === marker?.at ? newLine(marker.text, line.number) : line))
       .filter((_, index) => !cut.gone.has(index));
   }
+}
+
+/** What was edited and is not in the record cannot be written anew. */
+function known(cut: Cut, owners: Owners): Cut {
+  if ("stuck" in cut || cut.ours?.anew !== true || owners.has(cut.ours.owner)) return cut;
+  return { stuck: differ };
 }
 
 function errorOf(text: string): { why: string; line: number; column: number } | undefined {
@@ -138,10 +149,11 @@ function doubledTable(scanned: Scan, header: Header, at: number): Cut {
   );
   const [one, other] = [header, scanned.items[before]].map((item) => item && blockOf(scanned, item));
   if (before >= 0 && one !== other) {
-    if (one !== undefined && (other === undefined || one.owner === "shared"))
-      return giveWay(scanned, one, header);
-    if (other !== undefined && (one === undefined || other.owner === "shared"))
-      return giveWay(scanned, other, header);
+    const isOne = one !== undefined && (other === undefined || one.owner === "shared");
+    const block = isOne ? one : other?.owner === "shared" || one === undefined ? other : undefined;
+    if (block !== undefined && !(block.intact && saysNoMore(scanned, block, unitOf(header.path))))
+      return giveWay(scanned, block, header);
+    if (block !== undefined) return cutSection(scanned, isOne ? before : at, isOne ? at : before);
   }
   const first = before < 0 || before > at ? undefined : sectionAt(scanned, before);
   const second = sectionAt(scanned, at);
@@ -152,9 +164,31 @@ function doubledTable(scanned: Scan, header: Header, at: number): Cut {
       ? [first, second]
       : [undefined, undefined];
   if (gone === undefined) return { stuck: differ };
+  return cutOf(scanned, gone, kept);
+}
+
+function cutSection(scanned: Scan, gone: number, kept: number): Cut {
+  const [first, second] = [sectionAt(scanned, gone), sectionAt(scanned, kept)];
+  return first === undefined || second === undefined ? { stuck: differ } : cutOf(scanned, first, second);
+}
+
+function cutOf(scanned: Scan, gone: Section, kept: Section): Cut {
   const indices = [gone.header, ...gone.keys].flatMap((item) => [...linesOfItem(scanned, item)]);
   const line = lineIndex(scanned, kept.header.span.start) + 1;
   return { gone: new Set(indices), as: `, which say what stands from line ${line} on` };
+}
+
+/** Whether others say of a handler only what our block says too. */
+function saysNoMore(scanned: Scan, block: Block, unit: readonly string[]): boolean {
+  const sections = scanned.items.flatMap((item, at) => {
+    if (item.kind === "key-value" || !unit.every((part, depth) => item.path[depth] === part)) return [];
+    return [{ path: item.path, isOurs: blockOf(scanned, item) === block, section: sectionAt(scanned, at) }];
+  });
+  return sections.every(({ path, isOurs, section }) => {
+    if (isOurs) return true;
+    const ours = sections.find((each) => each.isOurs && isSamePath(each.path, path))?.section;
+    return ours !== undefined && section !== undefined && isPartOf(section.table, ours.table);
+  });
 }
 
 function sectionAt(scanned: Scan, at: number): Section | undefined {

@@ -1,5 +1,6 @@
 import { type Block, blockLines, renderBlock } from "../block.ts";
 import { type Header, lineAt, type Scan } from "../scan.ts";
+import { emptyMarker } from "./blocks.ts";
 
 /** Lines of a block of ours that go, by their place in the file. */
 export interface GivenWay {
@@ -9,14 +10,16 @@ export interface GivenWay {
     readonly owner: string;
     /** The BEGIN marker of what is left of the block. */
     readonly marker: { readonly at: number; readonly text: string } | undefined;
+    /** Somebody edited in it as well: it is empty now, and has to be written anew. */
+    readonly anew?: true;
   };
 }
 
 /** Takes a handler out of a block of ours; the whole block where nothing else is in it. */
 export function giveWay(scanned: Scan, block: Block, { path }: Header): GivenWay {
   const { text } = scanned;
-  const depth = path.indexOf("runtimes") + 2;
-  const unit = depth > 1 ? path.slice(0, depth) : path;
+  if (!block.intact) return emptied(scanned, block);
+  const unit = unitOf(path);
   const [first, last] = [block.span.start, block.span.end].map((at) => lineIndex(scanned, at)) as [
     number,
     number,
@@ -54,4 +57,20 @@ export function giveWay(scanned: Scan, block: Block, { path }: Header): GivenWay
 
 function lineIndex(scanned: Scan, offset: number): number {
   return lineAt(scanned, offset) - 1;
+}
+
+/** The table of the handler that a table belongs to. */
+export function unitOf(path: readonly string[]): readonly string[] {
+  const depth = path.indexOf("runtimes") + 2;
+  return depth > 1 ? path.slice(0, depth) : path;
+}
+
+function emptied(scanned: Scan, block: Block): GivenWay {
+  const { owner, span } = block;
+  const [first, last] = [lineIndex(scanned, span.start), lineIndex(scanned, span.end)];
+  const gone = new Set(Array.from({ length: last - first - 1 }, (_, index) => first + 1 + index));
+  const eol = scanned.text.slice(span.start, span.end).includes("\r\n") ? "\r\n" : "\n";
+  const marker = { at: first, text: `${emptyMarker(owner)}${eol}` };
+  const as = `, and write the block of owner '${owner}' anew, from the record`;
+  return { gone, as, ours: { owner, marker, anew: true } };
 }

@@ -82,7 +82,7 @@ export function mend(bytes: Uint8Array, { path, owners, acceptsMark }: MendOptio
   const ended = withoutNulTail({ lines: original, damages: marked, stuck: false });
   const blocks = mendBlocks(ended, owners);
   const read = mendSyntax(blocks);
-  const single = read.stuck ? { ...read, gaveWay: [] } : mendDoubles(read);
+  const single = read.stuck ? { ...read, gaveWay: [], anew: [] } : mendDoubles(read, owners);
   if (single.stuck) return stuck(single.damages);
   const left = unreadable(single, path) ?? tooMuch(blocks.lines, single);
   if (left !== undefined) return stuck([...single.damages, left]);
@@ -90,7 +90,7 @@ export function mend(bytes: Uint8Array, { path, owners, acceptsMark }: MendOptio
   return {
     damages: single.damages.map(describe),
     bytes: hasMark && acceptsMark ? new Uint8Array(Buffer.concat([bytes.subarray(0, 3), whole])) : whole,
-    anew: blocks.anew,
+    anew: [...blocks.anew, ...single.anew],
     gaveWay: single.gaveWay,
   };
 }

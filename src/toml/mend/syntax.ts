@@ -17,16 +17,19 @@ export function mendSyntax(draft: Draft): Draft {
   const damages: Damage[] = [...draft.damages];
   let text = textOf(lines);
   let starts = startsOf(lines);
+  /** Lines that are passed and stay, without those that were cut where they stood. */
+  const kept: Line[] = [];
   for (let at = 0, cuts = 0; at < lines.length; ) {
     const line = lines[at];
     if (line === undefined) break;
     if (line.bad === undefined && isSilent(line)) {
+      kept.push(line);
       at += 1;
       continue;
     }
     const read = readAt(lines, text, starts, at);
     if (read.kind === "whole") {
-      at = read.next;
+      for (; at < read.next; at++) kept.push(lines[at] as Line);
       continue;
     }
     const found = cutFor(lines, text, starts, at, read);
@@ -42,11 +45,15 @@ export function mendSyntax(draft: Draft): Draft {
     cuts += 1;
     const gone = lines.slice(found.from, found.to);
     damages.push({ ...damage, remedy: `cut ${named(gone)}${found.as}` });
+    if (found.from === at) {
+      at = found.to;
+      continue;
+    }
     lines = [...lines.slice(0, found.from), ...lines.slice(found.to)];
     text = textOf(lines);
     starts = startsOf(lines);
   }
-  return { lines, damages, stuck: draft.stuck };
+  return { lines: kept, damages, stuck: draft.stuck };
 }
 
 type Reading =
