@@ -140,12 +140,14 @@ describe("what is wrong though it is TOML", () => {
   });
 
   test("a version line that is damaged comes back whole", async () => {
-    const node = await installed(importedCase);
-    const good = node.text();
-    node.place(importedCase.main, good.replace("version = 3", "version"));
-    expect((await node.run(mending)).code).toBe(0);
-    expect(node.text()).toBe(`version = 3\n${good.replace("version = 3\n", "")}`);
-    expect((await node.run(["status"])).code).toBe(0);
+    for (const half of ["version", "versi", "version = "]) {
+      const node = await installed(importedCase);
+      const good = node.text();
+      node.place(importedCase.main, good.replace("version = 3", half));
+      expect((await node.run(mending)).code).toBe(0);
+      expect(node.text()).toBe(`version = 3\n${good.replace("version = 3\n", "")}`);
+      expect((await node.run(["status"])).code).toBe(0);
+    }
   });
 
   test("a version line that the engine can do without is not missed", async () => {

@@ -16,11 +16,7 @@ export const containerdMending: Mending = {
     const version = versionFor(site, textOf(seen.files.get(site.rootFile)));
     const walked = walk(site.rootFile, seen, version, importOf(site, version));
     return [
-      ...lostVersion(
-        walked.loaded[0],
-        version,
-        cut.some((line) => /^\s*version\b/.test(line)),
-      ),
+      ...lostVersion(walked.loaded[0], version, cut.some(isVersion)),
       ...dangling(walked),
       ...doubled(walked.loaded),
     ];
@@ -57,6 +53,12 @@ function lostVersion(root: Loaded | undefined, version: EngineVersion, wasCut: b
       edit: (text) => `${line}${eolBefore(text, nextLineStart(text, 0)) || "\n"}${text}`,
     },
   ];
+}
+
+/** A `version` line, or the first letters of one. */
+function isVersion(line: string): boolean {
+  const text = line.trim();
+  return /^version\b/.test(text) || (text !== "" && "version".startsWith(text));
 }
 
 /** containerd does not start while a file is missing that is imported by its very name. */
