@@ -1,36 +1,14 @@
-import type { EngineName, Site, Snapshot } from "./backend.ts";
+import type { EngineName } from "./backend.ts";
 import { containerdMending } from "./containerd/mending.ts";
 import { crioMending } from "./crio/mending.ts";
-
-/** Something that is TOML and yet keeps the engine from starting, or from reading what is there; and what mends it. */
-export interface Remedy {
-  readonly rule: string;
-  readonly message: string;
-  readonly path: string;
-  readonly line?: number;
-  /** What is done about it. */
-  readonly words: string;
-  readonly edit: (text: string) => string;
-}
-
-/** What `repair` has to know of an engine besides its rules. */
-export interface Mending {
-  /** The engine passes over a byte order mark. */
-  readonly acceptsMark: boolean;
-  /** Where a temporary file for this path stands, when beside it is not allowed. */
-  tempDir(site: Site, path: string): string | undefined;
-  /**
-   * Of a configuration whose files are all TOML.
-   * @param cut what was cut out of the root file before that, as one line each
-   */
-  remedies(site: Site, seen: Snapshot, cut: readonly string[]): Remedy[];
-}
+import type { Mending } from "./remedy.ts";
 
 /** An engine that is not here is mended by the rules of TOML alone. */
 const mendings: Partial<Record<EngineName, Mending>> = { containerd: containerdMending, crio: crioMending };
 
 const plain: Mending = { acceptsMark: false, tempDir: () => undefined, remedies: () => [] };
 
+/** What `repair` has to know of this engine. */
 export function mendingOf(engine: EngineName): Mending {
   return mendings[engine] ?? plain;
 }

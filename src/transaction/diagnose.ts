@@ -1,5 +1,6 @@
 import type { EngineView, FileEdit, Snapshot } from "../engine/backend.ts";
-import { mendingOf, type Remedy } from "../engine/mending.ts";
+import { mendingOf } from "../engine/mending.ts";
+import type { Remedy } from "../engine/remedy.ts";
 import { ShimctlError } from "../error.ts";
 import { sameBytes } from "../host/exchange.ts";
 import type { HostFiles, Read } from "../host/host.ts";

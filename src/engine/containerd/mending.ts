@@ -2,7 +2,7 @@ import { removeArrayElement } from "../../toml/edit.ts";
 import { lineOf } from "../../toml/find.ts";
 import { eolBefore, nextLineStart } from "../../toml/splice.ts";
 import type { EngineVersion } from "../backend.ts";
-import type { Mending, Remedy } from "../mending.ts";
+import type { Mending, Remedy } from "../remedy.ts";
 import { tableAt } from "../tables.ts";
 import { type Loaded, textOf, walk, withoutDoubled } from "./load.ts";
 import { criImages, criV2, criV3, mergesTables, migratesEachFile } from "./schema.ts";

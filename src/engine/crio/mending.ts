@@ -1,4 +1,4 @@
-import type { Mending } from "../mending.ts";
+import type { Mending } from "../remedy.ts";
 import { dropInFolder } from "./load.ts";
 
 /** CRI-O reads every file of its drop-in folder: nothing of ours may stand there. */
