@@ -4,6 +4,7 @@ import type { Remedy } from "../engine/remedy.ts";
 import { ShimctlError } from "../error.ts";
 import { sameBytes } from "../host/exchange.ts";
 import type { HostFiles, Read } from "../host/host.ts";
+import { sha256 } from "../sha256.ts";
 import { decodeToml, encodeToml } from "../toml/decode.ts";
 import { holdsAnything, mend, type Owners } from "../toml/mend/mend.ts";
 import { hasCopy } from "./copies.ts";
@@ -264,6 +265,9 @@ function hintFor({ env, state }: Case, path: string): string | undefined {
 function isLost({ env, state }: Case, read: Read): boolean {
   if (read.kind !== "file" || holdsAnything(read.bytes)) return false;
   const { host } = env;
+  const last = state.journal().findLast((line) => line.step === "committed" && line.path === read.path);
+  // It was left so by us, as where somebody's link leads to what was ours alone.
+  if (last?.step === "committed" && last.after === sha256(read.bytes)) return false;
   return (
     hasCopy("store", host, state, read.path) ||
     hasCopy("bak", host, state, read.path) ||

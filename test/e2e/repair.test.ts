@@ -2,6 +2,7 @@ import { afterEach, describe, expect, test } from "bun:test";
 import {
   chmodSync,
   lstatSync,
+  mkdirSync,
   readFileSync,
   rmSync,
   statSync,
@@ -190,6 +191,25 @@ describe("a handler that the administrator defines beside ours", () => {
     expect(ran.out).toContain("owner 'default' gives way to what others define");
     expect([(await node.run(["status"])).code, node.text()]).toEqual([0, theirs]);
   });
+});
+
+test("a file that an uninstall has left empty is not missed", async () => {
+  const node = Node.of(markedCase, {});
+  nodes.push(node);
+  node.place("/etc/elsewhere/config.toml", "");
+  mkdirSync(`${node.root}/etc/containerd`);
+  symlinkSync("/etc/elsewhere/config.toml", node.root + markedCase.main);
+  const engine = ["--engine", "containerd", "--no-restart"];
+  expect((await node.run(["install", "kata-qemu", ...engine])).code).toBe(0);
+  expect((await node.run(["install", "runsc", "--owner", "b", ...engine])).code).toBe(0);
+  for (const owner of ["b", "default"])
+    expect((await node.run(["uninstall", "--all", "--owner", owner, ...engine])).code).toBe(0);
+  const ran = await node.run(["repair", ...engine]);
+  expect([node.text("/etc/elsewhere/config.toml"), ran.code, ran.out]).toEqual([
+    "",
+    0,
+    "nothing to repair\n",
+  ]);
 });
 
 describe("several damages at once", () => {
