@@ -59,6 +59,8 @@ async function dispatch(parsed: Parsed, io: Io): Promise<number> {
     case "hold":
     case "release":
       return (await import("./hold.ts")).hold(io, log, parsed, command);
+    case "repair":
+      return (await import("./repair.ts")).repair(io, log, parsed);
     case "presets":
       return (await import("./presets.ts")).presets(io, parsed);
     case "render":

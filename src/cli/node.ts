@@ -103,7 +103,7 @@ const bare = "Cannot read the engine's configuration file";
 export function explained(thrown: unknown, host: Host): ShimctlError {
   const error = asShimctlError(thrown, host.root);
   const { path } = error.facts;
-  if (error.message !== bare || path === undefined) return error;
+  if (error.message !== bare || path === undefined) return namingRepair(error);
   // What stood in the way then may be gone by now.
   const { cause } = error.facts;
   const read = isUnreadable(cause) ? cause : host.read(path);
@@ -126,4 +126,18 @@ export function explained(thrown: unknown, host: Host): ShimctlError {
 
 function isUnreadable(cause: unknown): cause is Extract<Read, { kind: "unreadable" }> {
   return typeof cause === "object" && cause !== null && "kind" in cause && cause.kind === "unreadable";
+}
+
+/** Where a file is no TOML, or markers of ours in it are damaged, there is a command that shows what can be done. */
+function namingRepair(error: ShimctlError): ShimctlError {
+  const { hint, ...facts } = error.facts;
+  const isDamage = error.code === "invalid-config" && /^Cannot read the file /.test(error.message);
+  const isMarker = error.code === "conflict" && error.message.startsWith("Cannot trust the shimctl blocks");
+  if ((!isDamage && !isMarker) || facts.path === undefined) return error;
+  const first = hint?.replace(/\.$/, "") ?? "mend the file";
+  return new ShimctlError(error.code, error.message, {
+    ...facts,
+    hint: `${first}, or let \`shimctl repair\` show what it can mend`,
+    cause: error,
+  });
 }

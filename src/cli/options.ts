@@ -91,6 +91,12 @@ const specs = {
     kind: "flag",
     help: "try a change that was undone before, or one restart more than the budget has",
   },
+  yes: { kind: "flag", help: "write it; without this nothing is written" },
+  from: {
+    kind: "text",
+    value: "WHERE",
+    help: "put older bytes in place: store (shimctl's own), or bak (a copy beside the file)",
+  },
   probe: { kind: "flag", help: "run an empty sandbox on each of our handlers, and remove it" },
   force: { kind: "flag", help: "remove handlers that running pods use" },
   "wait-unused": {
@@ -226,6 +232,29 @@ export const commands = {
     options: ["root", "owner", "all", "lock-timeout", ...always],
     means: { all: { help: "every hold on this node" } },
   },
+  repair: {
+    usage: "repair [--yes] [PATH]",
+    help: "show what the engine refuses in its configuration, and mend it",
+    options: [
+      ...node,
+      "yes",
+      "from",
+      "restart",
+      "no-restart",
+      "restart-command",
+      "unit",
+      "verify-timeout",
+      "allow-kill",
+      "restart-server",
+      "restart-budget",
+      "automatic",
+      "retry",
+      "prove-with",
+      "lock-timeout",
+      "retries",
+      ...always,
+    ],
+  },
   presets: {
     usage: "presets [NAME]",
     help: "list the handlers that shimctl knows",
@@ -290,6 +319,8 @@ export interface Options {
   readonly retry: boolean;
   readonly force: boolean;
   readonly probe: boolean;
+  readonly yes: boolean;
+  readonly from: string | undefined;
   readonly waitUnusedMs: number;
   readonly since: string | undefined;
   readonly to: string | undefined;
@@ -620,6 +651,8 @@ function finish(
     retry: flag("retry"),
     force: flag("force"),
     probe: flag("probe"),
+    yes: flag("yes"),
+    from: get("from"),
     waitUnusedMs: duration(called("wait-unused"), text("wait-unused")),
     since: get("since"),
     to: get("to"),
@@ -771,7 +804,7 @@ const exitHelp = `Exit codes:
   1  internal error                      8  undo failed, manual steps printed
   2  usage                               9  cannot verify
   3  invalid or unsupported              10 status: drifted
-     configuration, nothing written      11 status, check: broken
+     configuration, nothing written      11 status, check, repair: broken
   4  lock time-out, try again            12 held: failed before, or on hold
   5  conflict, other owner, or in use
   6  unsupported node, nothing written`;

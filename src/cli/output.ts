@@ -88,7 +88,7 @@ function refused(error: ShimctlError): boolean {
   return error.code !== "internal" && error.code !== "interrupted" && error.facts.state === undefined;
 }
 
-function changeEntry(change: Change): Record<string, unknown> {
+export function changeEntry(change: Change): Record<string, unknown> {
   const hash = (bytes: Uint8Array | null) => (bytes === null ? null : sha256(bytes));
   return {
     path: change.path,

@@ -25,9 +25,10 @@ export async function status(io: Io, parsed: Parsed): Promise<number> {
   const live = openLive(node.host, liveOptions(parsed.options, node.found.layout));
   const state = openState((path) => node.host.real(path), io.now);
   const { record } = state.readRecord();
-  const open = unfinished(state.lastOperation()).map(
-    ({ begin }) =>
-      `an ${begin.command} of owner '${begin.owner}' was cut short; the next run undoes or finishes it`,
+  const open = unfinished(state.lastOperation()).map(({ begin }) =>
+    begin.command === "repair"
+      ? "a repair was cut short; the next one ends it"
+      : `an ${begin.command} of owner '${begin.owner}' was cut short; the next run undoes or finishes it`,
   );
   let view: ReturnType<typeof readEngine>["view"];
   try {

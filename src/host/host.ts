@@ -13,6 +13,8 @@ export interface FileImage {
   readonly nlink: number;
   /** When its bytes last changed, in milliseconds since 1970. */
   readonly modifiedMs?: number;
+  /** The time that the file itself bears (mtime): programs that copy a file can keep it. */
+  readonly writtenMs?: number;
   /** The path's last name is a symbolic link: without its target it would lead nowhere. */
   readonly linked?: true;
 }

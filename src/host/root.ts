@@ -233,6 +233,7 @@ function readFile(outside: (path: string) => string, path: string): Read {
         gid: Number(stat.gid),
         nlink: Number(stat.nlink),
         // A file that was moved into place keeps the time at which it was written elsewhere.
+        writtenMs: Number(stat.mtimeMs),
         modifiedMs: Math.max(Number(stat.mtimeMs), Number(stat.ctimeMs)),
         ...(isLink(outside, path) ? { linked: true as const } : {}),
       };

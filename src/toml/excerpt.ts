@@ -1,5 +1,9 @@
 import type { ErrorFacts } from "../error.ts";
+import { remember } from "./memo.ts";
 import { redactLines } from "./redact-line.ts";
+
+/** One file may have a hundred damages. */
+const redacted = remember(redactLines, 2);
 
 /** Where an offset is, for a person: both 1-based, the column in characters. */
 export interface Position {
@@ -23,7 +27,7 @@ export function factsOf(text: string, at: Position, path?: string, hint?: string
     ...(path === undefined ? {} : { path }),
     line: at.line,
     column: Array.from(original.slice(0, at.column - 1)).length + 1,
-    excerpt: excerpt(original, lineOf(redactLines(text), at.line), at.column),
+    excerpt: excerpt(original, lineOf(redacted(text), at.line), at.column),
     ...(hint === undefined ? {} : { hint }),
   };
 }

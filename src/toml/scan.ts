@@ -113,20 +113,34 @@ export function scan(text: string): Scan {
       skipComment(cursor, "line");
       continue;
     }
-    if (character === "[") {
-      const header = scanHeader(cursor);
-      table = header.path;
-      items.push(header);
-    } else {
-      items.push(scanKeyValue(cursor, table, 0));
-    }
-    skipSpaces(cursor);
-    if (text[cursor.at] === "#") skipComment(cursor, "trailing");
-    if (cursor.at < text.length && !skipEol(cursor)) {
-      throw new ScanError("something follows the value on its line", cursor.at);
-    }
+    const item = scanLine(cursor, table);
+    if (item.kind !== "key-value") table = item.path;
+    items.push(item);
   }
   return { text, items, comments: cursor.comments, newer: cursor.newer, lineStarts: findLineStarts(text) };
+}
+
+/**
+ * The one header or key/value that begins at `offset`, and where the line after it begins. What stands before
+ * it is not looked at, so it serves where that is no TOML.
+ * @throws ScanError
+ */
+export function scanItemAt(text: string, offset: number): { readonly item: Item; readonly end: number } {
+  const cursor: Cursor = { text, at: offset, comments: [], newer: [] };
+  skipSpaces(cursor);
+  const item = scanLine(cursor, []);
+  return { item, end: cursor.at };
+}
+
+function scanLine(cursor: Cursor, table: readonly string[]): Item {
+  const { text } = cursor;
+  const item = text[cursor.at] === "[" ? scanHeader(cursor) : scanKeyValue(cursor, table, 0);
+  skipSpaces(cursor);
+  if (text[cursor.at] === "#") skipComment(cursor, "trailing");
+  if (cursor.at < text.length && !skipEol(cursor)) {
+    throw new ScanError("something follows the value on its line", cursor.at);
+  }
+  return item;
 }
 
 const scanOnce = remember(scan);

@@ -64,11 +64,17 @@ export async function recover(env: Environment, state: NodeState, why?: string):
   };
   let outcome: "finished" | "undone" = complete ? "finished" : "undone";
   try {
+    const isRepair = begin.command === "repair";
+    // While a file is damaged still, nobody can tell which files are the engine's: the next repair ends this one.
+    if (isRepair) gather(env.host, env.backend, work.env.site);
     rebuild(work);
     const isKnown = knownFiles(work.env);
     for (const intent of operation.intents) await settleTemp(work, intent, isKnown);
-    const resumed = complete ? "finished" : await resume(work);
-    if (resumed === "finished") {
+    if (isRepair && !complete) leaveRepaired(work);
+    const resumed = complete || isRepair ? "finished" : await resume(work);
+    if (isRepair) {
+      outcome = "finished";
+    } else if (resumed === "finished") {
       outcome = "finished";
       recordOwner(work.env, state, begin.owner, begin.desired, {
         bases: begin.bases ?? {},
@@ -92,11 +98,16 @@ export async function recover(env: Environment, state: NodeState, why?: string):
     const left = complete
       ? "is in place; the next run records it"
       : "is not complete, though every file is; the next run undoes it";
-    const words = [...work.details, `the ${begin.command} of owner '${begin.owner}' ${left}`];
+    const what =
+      begin.command === "repair" && !complete
+        ? "an earlier repair is not complete, though every file is; `shimctl repair` ends it"
+        : `the ${begin.command} of owner '${begin.owner}' ${left}`;
+    const words = [...work.details, what];
     throw withState(error, words.join("; "), env.host.root);
   }
   const verb = outcome === "finished" ? "finished" : "undid";
-  const done = `${verb} an ${begin.command} of owner '${begin.owner}' that was cut short`;
+  const what = begin.command === "repair" ? "a repair" : `an ${begin.command} of owner '${begin.owner}'`;
+  const done = `${verb} ${what} that was cut short`;
   return { outcome, details: work.details, notes: [...work.details, done] };
 }
 
@@ -213,6 +224,14 @@ async function reactivate(
     return;
   }
   await bringBack(env, env.activation, state, begin.owner, restart, restores);
+}
+
+/** Nobody wants a damaged file back: what was mended stays, and the next repair mends the rest. */
+function leaveRepaired({ env, state, operation }: Work): void {
+  const { record } = state.readRecord();
+  const { rootFile } = env.site;
+  const pending = { since: operation.restart?.time ?? operation.begin.time };
+  state.writeRecord(withRoot(record, rootFile, { ...rootOf(record, rootFile), pending }));
 }
 
 type IntentLine = Unfinished["intents"][number];

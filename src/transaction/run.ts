@@ -8,6 +8,7 @@ import type { Host } from "../host/root.ts";
 import { ensureFolder } from "../host/state.ts";
 import { isSame } from "../same.ts";
 import { sha256 } from "../sha256.ts";
+import { refuseAutomatic } from "./automatic.ts";
 import {
   type Effected,
   foreignEdits,
@@ -20,7 +21,7 @@ import {
 import type { Environment } from "./environment.ts";
 import { isRecorded, type Latest, latestOf, takeTurn } from "./epoch.ts";
 import { isStill, readEngine } from "./gather.ts";
-import { holdOf, holdsAfter, refuseOnHold } from "./hold.ts";
+import { holdOf, holdsAfter } from "./hold.ts";
 import { unfinished } from "./journal.ts";
 import { type Adoption, type Change, type Outcome, type Proof, withState } from "./outcome.ts";
 import { cleanFolders, recordOwner } from "./owner.ts";
@@ -33,7 +34,7 @@ import {
   recordedOf,
   refuseUnwritable,
 } from "./plan.ts";
-import { holdsTold, rebuildRecord } from "./rebuild.ts";
+import { rebuildRecord } from "./rebuild.ts";
 import { type Hold, handlersIn, orderIn, type Pending, rootOf } from "./record.ts";
 import type { Recovery } from "./recover.ts";
 import { type NodeState, openState } from "./state.ts";
@@ -99,15 +100,6 @@ export async function run(env: Environment, ask: Request | Deferred): Promise<Ou
   } finally {
     tidy(state);
   }
-}
-
-/** While a hold is on, an automatic run does nothing but say so. */
-function refuseAutomatic({ caller, now }: Environment, state: NodeState, owner: string): void {
-  if (caller?.automatic !== true) return;
-  const { record, lost, damaged } = state.readRecord();
-  const lacks = lost || damaged !== undefined;
-  const holds = lacks ? { ...holdsTold(state.journal()), ...record.holds } : undefined;
-  refuseOnHold(holds === undefined ? record : { ...record, holds }, owner, now());
 }
 
 /** Finishes or undoes what is open. Nearly always nothing is, and what would do it need not be loaded. */

@@ -327,6 +327,9 @@ function anyCommand(random: Random, { engine }: Place): string[] {
     ["log", "--json"],
     ["hold"],
     ["release", "--all"],
+    ["repair"],
+    ["repair", "--yes", "--json"],
+    ["repair", "--yes", "--from", random.pick(["store", "bak"])],
   ]);
 }
 

@@ -46,7 +46,7 @@ function imports(node: Understood): Problem[] {
         ? `containerd does not start while it imports a file that is not there: ${path}`
         : `containerd does not start while it imports what it cannot read as a file: ${path}`,
     path: from,
-    hint: "remove that entry from imports, or create the file",
+    hint: "create the file, or take the entry out of imports: `shimctl repair` shows how",
   }));
 }
 
