@@ -33,11 +33,12 @@ const all: readonly Group[] = [
     timeoutMs: 120_000,
   },
   {
-    name: "100,000 inputs",
+    // All 100,000 take longer than a gate may: `npm run fuzz:full`.
+    name: "broken inputs",
     folder: "test/property",
     files: ["test/property/fuzz.test.ts"],
-    env: { SHIMCTL_TEST_INPUTS: "100000" },
-    timeoutMs: 7_200_000,
+    env: { SHIMCTL_TEST_INPUTS: "15000" },
+    timeoutMs: 1_200_000,
   },
   { name: "crash", folder: "test/crash", timeoutMs: 900_000 },
   { name: "booted nodes", folder: "test/boot", timeoutMs: 600_000 },

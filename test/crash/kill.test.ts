@@ -168,7 +168,7 @@ describe.skipIf(cannot !== undefined)("a run that is killed at any system call",
   for (const { crashCase, foreign, lacks, isChosen } of chosen) {
     const where = lacks === undefined ? "" : `, on a file system without ${lacks}`;
     const meanwhile = foreign ? ", with another program's rename just before the exchange" : "";
-    test(crashCase.name + where + meanwhile, async () => {
+    test(`leaves the old or the new configuration, and the next run ends it: ${crashCase.name}${where}${meanwhile}`, async () => {
       const verdicts = await verdictsOf(crashCase.engineCase);
       using stage = new Stage(crashCase, lacks);
       stage.learn(verdicts);
