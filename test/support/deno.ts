@@ -13,7 +13,7 @@ export const permissions = [
   "--allow-env",
   "--allow-ffi",
   "--allow-run",
-  "--allow-sys=hostname,uid",
+  "--allow-sys=hostname,uid,statfs",
 ] as const;
 
 /** Whether the command line's tests run it under Deno. */
