@@ -197,6 +197,7 @@ class LiveEngine {
   readonly #socket = `${this.#folder}/socket`;
   readonly #script = `${this.#folder}/restart`;
   readonly #pid: number;
+  #isStopped = false;
 
   constructor() {
     const started = `${this.#folder}/started`;
@@ -210,6 +211,8 @@ class LiveEngine {
     // No child of ours: whoever traces a program waits for all of its children.
     const line = `${server} </dev/null >${this.#folder}/log 2>&1 & echo $!`;
     this.#pid = Number(spawnSync("sh", ["-c", line], { encoding: "utf8" }).stdout);
+    // A stage that could not be set up has nobody to take it down.
+    process.on("exit", () => this.stop());
     const deadline = Date.now() + 10_000;
     while (!existsSync(this.#socket)) {
       if (Date.now() > deadline) throw new Error(readFileSync(`${this.#folder}/log`, "utf8"));
@@ -228,7 +231,10 @@ class LiveEngine {
     return ["--restart-command", `/bin/sh ${this.#script} ${root}`];
   }
 
+  /** Harmless when repeated. */
   stop(): void {
+    if (this.#isStopped) return;
+    this.#isStopped = true;
     process.kill(this.#pid, "SIGKILL");
     rmSync(this.#folder, { recursive: true, force: true });
   }
