@@ -28,7 +28,8 @@ export interface CrashCase {
   readonly engineCase: EngineCase;
   /** What was done on the node before. */
   readonly before: readonly (readonly string[])[];
-  readonly args: (root: string) => readonly string[];
+  /** @param first the node's first operation, by its ID; empty where there was none */
+  readonly args: (root: string, first: string) => readonly string[];
   /** Whether the engine runs, and is restarted and asked. */
   readonly isLive: boolean;
 }
@@ -37,7 +38,7 @@ export interface CrashCase {
 const commands: readonly {
   readonly name: string;
   readonly before: (handlers: EngineCase["handlers"]) => readonly (readonly string[])[];
-  readonly args: (handlers: EngineCase["handlers"], root: string) => readonly string[];
+  readonly args: (handlers: EngineCase["handlers"], root: string, first: string) => readonly string[];
 }[] = [
   { name: "install", before: () => [], args: ([kata]) => ["install", kata] },
   { name: "uninstall", before: ([kata]) => [["install", kata]], args: () => ["uninstall", "--all"] },
@@ -46,8 +47,23 @@ const commands: readonly {
     before: ([kata]) => [["install", kata]],
     args: (_, root) => ["apply", "-f", `${root}${handlerFile}`],
   },
+  {
+    name: "rollback",
+    before: ([kata, other]) => [
+      ["install", kata],
+      ["install", other],
+    ],
+    // Without an operation to go back to, one rollback more would lead forward again.
+    args: (_, __, first) => ["rollback", "--to", first],
+  },
 ];
 const handlerFile = "/wanted.toml";
+
+function firstOperation(root: string): string {
+  const journal = `${root}/var/lib/shimctl/journal`;
+  if (!existsSync(journal)) return "";
+  return /"operation":"([^"]+)"/.exec(readFileSync(journal, "utf8"))?.[1] ?? "";
+}
 
 function casesOf(isLive: boolean): readonly CrashCase[] {
   return engineCases.flatMap((engineCase) =>
@@ -55,7 +71,7 @@ function casesOf(isLive: boolean): readonly CrashCase[] {
       name: `${name} on ${engineCase.name}${isLive ? ", which is restarted and asked" : ""}`,
       engineCase,
       before: before(engineCase.handlers),
-      args: (root: string) => args(engineCase.handlers, root),
+      args: (root: string, first: string) => args(engineCase.handlers, root, first),
       isLive,
     })),
   );
@@ -89,6 +105,7 @@ export class Stage {
   /** The handlers that the engine serves before and after, as one text each. */
   served: readonly string[] = [];
   readonly #template: Node;
+  readonly #first: string;
   readonly #afterwards: Tree;
   readonly #engine: LiveEngine | undefined;
 
@@ -109,6 +126,7 @@ export class Stage {
       const traced = trace([compiled(), ...args, ...this.#nodeOptions(this.#template.root)], {});
       expect([args, traced.code, traced.output]).toEqual([args, 0, expect.any(String)]);
     }
+    this.#first = firstOperation(this.#template.root);
     this.old = configurationOf(this.#template.root);
     using done = this.copy();
     const first = this.run(done.root);
@@ -141,7 +159,7 @@ export class Stage {
   }
 
   argv(root: string): string[] {
-    return [compiled(), ...this.case.args(root), ...this.#options(root)];
+    return [compiled(), ...this.case.args(root, this.#first), ...this.#options(root)];
   }
 
   /** Runs another command on a copy, in this process. */
@@ -166,7 +184,7 @@ export class Stage {
 
   /** The same command again has the new state as its result, and nothing of the run before it is left. */
   async assertConverges(root: string, foreign = false): Promise<void> {
-    const again = await this.also(root, this.case.args(root));
+    const again = await this.also(root, this.case.args(root, this.#first));
     expect([again.code, again.said]).toEqual([0, again.said]);
     if (!foreign) expect(treeOf(root)).toEqual(this.#afterwards);
     expect(leftovers(root)).toEqual([]);
