@@ -1,7 +1,7 @@
 /**
  * Runs groups of tests and ends with one line, `N passed, N failed`. `npm test` runs what needs no engine and no
  * privileges, with short races; `--all` runs everything. `--rest COUNT` runs what `--all` has more than the first,
- * and adds that one's last line to its own: CI runs one after the other.
+ * and adds that one's last line to its own: CI runs one after the other. `--fuzz` runs the longest of all.
  */
 import { spawnSync } from "node:child_process";
 import { existsSync, readdirSync } from "node:fs";
@@ -46,11 +46,26 @@ const rest: readonly Group[] = [
   { name: "real engines", folder: "test/engine", timeoutMs: 1_200_000 },
 ];
 
+/** More than a gate may take. */
+const fuzz: Group = {
+  name: "100,000 broken inputs",
+  folder: "test/property",
+  files: ["test/property/fuzz.test.ts"],
+  env: { SHIMCTL_TEST_INPUTS: "100000" },
+  timeoutMs: 7_200_000,
+};
+
 const before = process.argv.indexOf("--rest");
 const counted =
   before < 0 ? ["0", "0"] : /^(\d+) passed, (\d+) failed$/.exec(process.argv[before + 1] ?? "")?.slice(1);
 if (counted === undefined) throw new Error("--rest takes the last line of `npm test`");
-const wanted = before >= 0 ? rest : process.argv.includes("--all") ? [...quick.slice(0, -1), ...rest] : quick;
+const wanted = process.argv.includes("--fuzz")
+  ? [fuzz]
+  : before >= 0
+    ? rest
+    : process.argv.includes("--all")
+      ? [...quick.slice(0, -1), ...rest]
+      : quick;
 let [passed = 0, failed = 0] = counted.map(Number);
 const skipped: string[] = [];
 

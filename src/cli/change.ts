@@ -95,7 +95,7 @@ export async function withDiff<Thrown>(error: Thrown): Promise<Thrown | ShimctlE
 }
 
 async function diffOf(name: string, { theirs, ours }: Difference): Promise<string> {
-  const { patchOf } = await import("./diff.ts");
+  const { patchOf } = await import("./patch.ts");
   return patchOf(`${name}, as it is defined there`, `${name}, as shimctl defines it`, theirs, ours);
 }
 

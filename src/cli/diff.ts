@@ -1,9 +1,7 @@
 import { ShimctlError } from "../error.ts";
 import { exactly } from "../handler/asked.ts";
-import { redactText } from "../toml/redact.ts";
 import type { Intent } from "../transaction/desire.ts";
 import { readEngine } from "../transaction/gather.ts";
-import type { Change } from "../transaction/outcome.ts";
 import type { Request } from "../transaction/plan.ts";
 import { rebuildRecord } from "../transaction/rebuild.ts";
 import { handlersIn } from "../transaction/record.ts";
@@ -24,6 +22,7 @@ import type { Log } from "./log.ts";
 import { openNode } from "./node.ts";
 import { type Parsed, shown } from "./options.ts";
 import { changeDocument, problemText, supersededText } from "./output.ts";
+import { unified } from "./patch.ts";
 
 /** `diff [install|uninstall|apply] …`: what that command would change; without one, what would mend the owner's drift. */
 export async function diff(io: Io, log: Log, parsed: Parsed): Promise<number> {
@@ -78,25 +77,4 @@ function changeCommand(name: string): ChangeCommand {
   throw new ShimctlError("usage", `Cannot show the changes of '${shown(name)}'`, {
     hint: "write diff install, diff uninstall or diff apply, then what that command takes",
   });
-}
-
-/** A unified diff with secrets redacted on both sides. */
-export async function unified(change: Change): Promise<string> {
-  const text = (bytes: Uint8Array | null) =>
-    bytes === null ? "" : redactText(new TextDecoder("utf-8", { ignoreBOM: true }).decode(bytes));
-  const from = change.before === null ? "/dev/null" : change.path;
-  const to = change.after === null ? "/dev/null" : change.path;
-  return patchOf(from, to, text(change.before), text(change.after));
-}
-
-/** A unified diff of two texts, which hold no secret. */
-export async function patchOf(from: string, to: string, before: string, after: string): Promise<string> {
-  const { createTwoFilesPatch } = await import("diff");
-  const patch = createTwoFilesPatch(from, to, before, after, "", "", { context: 3 });
-  // The library's headings are for people who mail patches: git and patch(1) want neither of them.
-  return patch
-    .split("\n")
-    .filter((line) => !/^(Index: |=+$)/.test(line))
-    .map((line) => (/^(---|\+\+\+) /.test(line) ? line.trimEnd() : line))
-    .join("\n");
 }

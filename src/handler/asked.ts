@@ -84,3 +84,6 @@ function validHandler(value: unknown, name: string, locate: Locate = () => ({}))
     locate(["handlers", name, ...(keys[0] === "name" ? [] : keys)]),
   );
 }
+
+/** What presets were when their handlers were installed, by handler. */
+export type Bases = Readonly<Record<string, Basis>>;

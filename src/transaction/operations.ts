@@ -1,7 +1,7 @@
+import type { Bases } from "../handler/asked.ts";
 import type { Handler } from "../handler/model.ts";
 import { isSame } from "../same.ts";
 import type { Caller, JournalLine } from "./journal.ts";
-import type { Bases } from "./settle.ts";
 
 /** What became of an operation. */
 export type OperationResult =

@@ -1,6 +1,7 @@
 import { dirname } from "node:path/posix";
 import type { Adopting, EngineView, Expectation, FileEdit, Problem, Snapshot } from "../engine/backend.ts";
 import { ShimctlError } from "../error.ts";
+import type { Bases } from "../handler/asked.ts";
 import type { Handler, Need } from "../handler/model.ts";
 import { preflight } from "../host/preflight.ts";
 import { type Room, refuseFull } from "../host/room.ts";
@@ -15,7 +16,7 @@ import { type Incarnation, type Known, type Order, orderAfter, staying } from ".
 import { withEdits } from "./gather.ts";
 import type { Proof } from "./outcome.ts";
 import { type AdoptedFrom, type AdoptedHandlers, adoptedBy, basesIn, handlersIn, orderIn } from "./record.ts";
-import { type Bases, basesAfter, settle } from "./settle.ts";
+import { basesAfter, settle } from "./settle.ts";
 import { type NodeState, stateFolder } from "./state.ts";
 
 export interface Request {

@@ -1,5 +1,6 @@
 import type { EngineView } from "../engine/backend.ts";
 import { ShimctlError } from "../error.ts";
+import type { Bases } from "../handler/asked.ts";
 import type { Handler } from "../handler/model.ts";
 import { type Holds, holdsAfter, withHolds } from "./hold.ts";
 import type { JournalLine } from "./journal.ts";
@@ -12,7 +13,6 @@ import {
   withOwner,
 } from "./record.ts";
 import { withRestart } from "./restraint.ts";
-import type { Bases } from "./settle.ts";
 
 /**
  * The record of one configuration as the intact markers in its files and the journal tell it, for where the

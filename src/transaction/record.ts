@@ -1,6 +1,6 @@
 import "../jitless.ts";
 import * as z from "zod/mini";
-import { Basis } from "../handler/asked.ts";
+import { type Bases, Basis } from "../handler/asked.ts";
 import { Handler } from "../handler/model.ts";
 import {
   compareEpochs,
@@ -14,7 +14,6 @@ import {
   Tombstone,
   tombstonesAfter,
 } from "./epoch.ts";
-import type { Bases } from "./settle.ts";
 
 /** The format that is written. 1 had no epochs, tombstones, holds and adopted definitions; it is read as this one. */
 export const recordFormat = 2;

@@ -1,10 +1,7 @@
-import { type Asked, asRecorded, type Basis } from "../handler/asked.ts";
+import { type Asked, asRecorded, type Bases } from "../handler/asked.ts";
 import type { Handler } from "../handler/model.ts";
 import { isSame } from "../same.ts";
 import type { Intent } from "./desire.ts";
-
-/** What presets were when their handlers were installed, by handler. */
-export type Bases = Readonly<Record<string, Basis>>;
 
 /**
  * What is asked for, with each preset as it was when its handler was installed: a new release alone changes
