@@ -223,6 +223,12 @@ export function listOldest(path: string): { name: string; size: number }[] {
     .map(({ name, stat }) => ({ name, size: stat.size }));
 }
 
+/** Gives a file of ours another name, durably, in place of whatever had that. */
+export function moveState(from: string, to: string): void {
+  renameSync(from, to);
+  flushFolder(dirname(to));
+}
+
 export function removeState(path: string): void {
   try {
     unlinkSync(path);

@@ -38,6 +38,7 @@ export function desired(
   const found = view.handlersOf(owner);
   // What a tool wrote again where we had taken it out is no decision against ours.
   const isAdopted = (name: string, path: string | undefined) =>
+    Object.hasOwn(recorded.adopted, name) &&
     recorded.adopted[name]?.some((from) => from.path === path) === true;
   const takenSince = (name: string) =>
     view.state.handlers.some(

@@ -154,10 +154,12 @@ export function takeTurn(
   command: string,
   asked: Incarnation | undefined,
   now: Date,
+  automatic = false,
 ): Turn {
   const latest = latestOf(known);
   if (asked === undefined) {
-    if (latest === undefined || command === "uninstall") return { kind: "go on", incarnation: undefined };
+    if (latest === undefined || (command === "uninstall" && !automatic))
+      return { kind: "go on", incarnation: undefined };
     throw new ShimctlError(
       "conflict",
       `Cannot ${command} without --epoch, as owner '${owner}' has one recorded: ${said(latest)}`,
@@ -204,15 +206,17 @@ export function staying({ entry }: Known, incarnation: Incarnation | undefined):
  * where one pod takes another's place within an epoch, it is the second that still wants it.
  */
 export function orderAfter(
-  { entry }: Known,
+  known: Known,
   command: string,
   incarnation: Incarnation | undefined,
   asked: ReadonlySet<string>,
   left: readonly string[],
 ): Order | undefined {
+  const { entry } = known;
   if (incarnation === undefined) {
-    if (command !== "uninstall" || left.length > 0 || entry?.epoch === undefined) return undefined;
-    return { epoch: entry.epoch, instance: null, instances: {}, ends: true };
+    const latest = latestOf(known);
+    if (command !== "uninstall" || left.length > 0 || latest === undefined) return undefined;
+    return { epoch: latest.epoch, instance: null, instances: {}, ends: true };
   }
   const { epoch, instance } = incarnation;
   const before = entry?.epoch === epoch ? (entry.instances ?? {}) : {};

@@ -8,7 +8,14 @@ import { AdoptedFrom } from "./record.ts";
 /** The format that is written. 1 had no epochs; its lines are read as they are. */
 export const journalFormat = 2;
 
-const base = { format: z.number(), time: z.string(), operation: z.string() };
+/** What a damaged time counts as: everything else in its line is as good as ever. */
+const longAgo = "1970-01-01T00:00:00.000Z";
+const isTime = (text: string) => !Number.isNaN(Date.parse(text));
+const base = {
+  format: z.number(),
+  time: z.catch(z.string().check(z.refine(isTime)), longAgo),
+  operation: z.string(),
+};
 const Hash = z.nullable(z.string());
 
 /** Who runs a command: a person, or a program that nobody watches. */

@@ -2,6 +2,7 @@ import type { Bases } from "../handler/asked.ts";
 import type { Handler } from "../handler/model.ts";
 import { isSame } from "../same.ts";
 import type { Caller, JournalLine } from "./journal.ts";
+import type { AdoptedFrom } from "./record.ts";
 
 /** What became of an operation. */
 export type OperationResult =
@@ -38,7 +39,7 @@ export interface Operation {
   readonly bases: Bases;
   readonly reverts: readonly string[];
   /** Files of others from which it took handlers over. */
-  readonly adoptedFrom: readonly string[];
+  readonly adoptedFrom: readonly AdoptedFrom[];
   /** Exchanges of files in their order; `null`: no file. */
   readonly commits: readonly Committed[];
   /** `begun`: nobody saw the end of it. */
@@ -85,7 +86,7 @@ function asOperation(id: string, lines: readonly JournalLine[], isLast: boolean)
     previousBases: begin.previousBases ?? {},
     bases: begin.bases ?? {},
     reverts: begin.reverts ?? [],
-    adoptedFrom: Object.values(begin.adopted ?? {}).flatMap((places) => places.map(({ path }) => path)),
+    adoptedFrom: Object.values(begin.adopted ?? {}).flat(),
     commits: lines
       .filter((line) => line.step === "committed")
       .map(({ path, before, after }) => ({ path, before, after })),

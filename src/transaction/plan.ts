@@ -99,7 +99,7 @@ export function recordedOf(env: Environment, state: NodeState, request: Request)
 
 /** What an edit takes over, as the record keeps it. */
 export function adoptedIn(edits: readonly FileEdit[]): Record<string, AdoptedFrom[]> {
-  const found: Record<string, AdoptedFrom[]> = {};
+  const found: Record<string, AdoptedFrom[]> = Object.create(null);
   for (const { before, adopts = [] } of edits) {
     const store = before === null ? "" : sha256(before);
     for (const { handler, path, owner } of adopts)

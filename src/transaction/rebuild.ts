@@ -104,7 +104,18 @@ function basesOf(journal: readonly JournalLine[], rootFile: string, owner: strin
 
 /** Where the owner's handlers stood that it has taken over from others. */
 function adoptedOf(journal: readonly JournalLine[], rootFile: string, owner: string): AdoptedHandlers {
-  return Object.assign({}, ...changesOf(journal, rootFile, owner).map(({ adopted }) => adopted));
+  let known: AdoptedHandlers = {};
+  for (const { previous, desired, adopted } of changesOf(journal, rootFile, owner)) {
+    // What it had not before was taken from it, or removed, since: that it once adopted it counts no more.
+    const had = new Set(previous.map(({ name }) => name));
+    const has = new Set(desired.map(({ name }) => name));
+    const all = [
+      ...Object.entries(known).filter(([name]) => had.has(name)),
+      ...Object.entries(adopted ?? {}),
+    ];
+    known = Object.fromEntries(all.filter(([name]) => has.has(name)));
+  }
+  return known;
 }
 
 /** The owner's changes that were not undone. */

@@ -198,7 +198,22 @@ function takeOut(value: object, path: readonly PropertyKey[]): readonly Property
 export function withMissing(record: NodeRecord, other: NodeRecord): NodeRecord {
   const roots = Object.entries(other.roots).map(([rootFile, root]) => {
     const known = record.roots[rootFile];
-    return [rootFile, { ...root, ...known, owners: { ...root.owners, ...known?.owners } }] as const;
+    const owners: Owners = { ...root.owners };
+    for (const [owner, entry] of Object.entries(known?.owners ?? {})) {
+      const { epoch, instance, instances } = entryOf(root, owner) ?? {};
+      const isLost = entry.epoch === undefined && epoch !== undefined;
+      owners[owner] = isLost ? { ...entry, epoch, instance, instances } : entry;
+    }
+    const has = (one: Tombstone) =>
+      known?.tombstones?.some(
+        (each) => each.owner === one.owner && each.epoch === one.epoch && each.instance === one.instance,
+      );
+    const tombstones = [
+      ...(root.tombstones ?? []).filter((each) => !has(each)),
+      ...(known?.tombstones ?? []),
+    ];
+    const buried = tombstones.length === 0 ? {} : { tombstones };
+    return [rootFile, { ...root, ...known, owners, ...buried }] as const;
   });
   return {
     ...other,
@@ -362,6 +377,20 @@ export function withEpoch(
   return withOwner(record, rootFile, owner, handlers, now.toISOString(), { bases: entry?.bases, order });
 }
 
+/** An owner's entry with all that it says of these handlers gone, so that nothing of it counts for later ones. */
+function withoutHandlers(entry: Owners[string], lost: readonly string[]): Owners[string] {
+  const rest = <Value>(values: Readonly<Record<string, Value>>) =>
+    Object.fromEntries(Object.entries(values).filter(([name]) => !lost.includes(name)));
+  const { adopted, bases, instances } = entry;
+  return {
+    ...entry,
+    handlers: rest(entry.handlers),
+    ...(adopted === undefined ? {} : { adopted: rest(adopted) }),
+    ...(bases === undefined ? {} : { bases: rest(bases) }),
+    ...(instances === undefined ? {} : { instances: rest(instances) }),
+  };
+}
+
 /** The other owners without the handlers that were taken over from them. */
 function withoutAdopted(owners: Owners, adopted: AdoptedHandlers): Owners {
   if (Object.keys(adopted).length === 0) return owners;
@@ -369,13 +398,11 @@ function withoutAdopted(owners: Owners, adopted: AdoptedHandlers): Owners {
     Object.entries(owners).flatMap(([owner, entry]) => {
       const lost = Object.keys(adopted).filter((name) => adopted[name]?.some((from) => from.owner === owner));
       if (lost.length === 0) return [[owner, entry]];
-      const handlers = Object.fromEntries(
-        Object.entries(entry.handlers).filter(([name]) => !lost.includes(name)),
-      );
+      const { handlers } = withoutHandlers(entry, lost);
       // One that has nothing any more is at its epoch all the same.
       return Object.keys(handlers).length === 0 && entry.epoch === undefined
         ? []
-        : [[owner, { ...entry, handlers }]];
+        : [[owner, withoutHandlers(entry, lost)]];
     }),
   );
 }

@@ -73,7 +73,7 @@ function decide(env: Environment, state: NodeState, options: RollbackOptions): R
     retries: options.retries,
     updatePresets: false,
     incarnation: options.incarnation,
-    outOfOrder: options.incarnation === undefined,
+    outOfOrder: options.incarnation === undefined && env.caller?.automatic !== true,
   };
 }
 
@@ -116,7 +116,8 @@ const shortest = 4;
 
 /** What somebody has changed since is theirs: it is neither taken back nor written over. */
 function refuseChanged(view: EngineView, owner: string, last: Operation, id: string): void {
-  const [edit] = view.plan(owner, last.desired);
+  // That others define it too by now is not what is asked here.
+  const [edit] = view.plan(owner, last.desired, { mode: "leave", before: new Map() });
   if (edit === undefined) return;
   throw new ShimctlError(
     "conflict",
@@ -131,9 +132,19 @@ function refuseChanged(view: EngineView, owner: string, last: Operation, id: str
 /** Without the old bytes of their files, others would not get back what was taken over from them. */
 function refuseAdopted(taken: readonly Operation[], ids: ReadonlyMap<string, string>): void {
   const operation = taken.findLast(({ adoptedFrom }) => adoptedFrom.length > 0);
-  const path = operation?.adoptedFrom[0];
-  if (operation === undefined || path === undefined) return;
+  const place = operation?.adoptedFrom[0];
+  if (operation === undefined || place === undefined) return;
   const id = ids.get(operation.id) ?? operation.id;
+  const { path, owner: from } = place;
+  if (from !== undefined)
+    throw new ShimctlError(
+      "conflict",
+      `Cannot roll back, as operation ${id} took handlers over from owner '${from}'`,
+      {
+        path,
+        hint: `install them for that owner: \`shimctl install NAME --adopt --owner ${from}\` takes them back`,
+      },
+    );
   throw new ShimctlError(
     "conflict",
     `Cannot roll back, as operation ${id} took handlers over from this file, and the files are not as it left them`,

@@ -35,8 +35,9 @@ import {
   refuseUnwritable,
 } from "./plan.ts";
 import { rebuildRecord } from "./rebuild.ts";
-import { type Hold, handlersIn, orderIn, type Pending, rootOf } from "./record.ts";
+import { type Hold, handlersIn, orderIn, type Pending, rootOf, withMissing } from "./record.ts";
 import type { Recovery } from "./recover.ts";
+import { changeHolds } from "./set_hold.ts";
 import { type NodeState, openState } from "./state.ts";
 
 /**
@@ -117,13 +118,19 @@ function turnOf(env: Environment, state: NodeState, request: Request): Request |
   const { rootFile } = env.site;
   const read = state.readRecord();
   // Whose turn it is does not depend on what the files hold, and they may be broken by now.
-  const record = read.lost ? rebuildRecord(undefined, rootFile, state.journal(), env.now()) : read.record;
+  const told = () => rebuildRecord(undefined, rootFile, state.journal(), env.now());
+  const record = read.lost
+    ? told()
+    : read.damaged === undefined
+      ? read.record
+      : withMissing(read.record, told());
   const turn = takeTurn(
     orderIn(record, rootFile, owner, env.now()),
     owner,
     intent.command,
     incarnation,
     env.now(),
+    env.caller?.automatic,
   );
   if (turn.kind === "go on") return { ...request, incarnation: turn.incarnation };
   const handlers = handlersIn(record, rootFile, owner);
@@ -496,21 +503,23 @@ function rememberFound(
     isSame(bases, recorded.bases) &&
     (order === undefined || isRecorded(recorded.known, order));
   const { record, lost } = state.readRecord();
+  const { owner, intent } = request;
   // What the files say of an owner is written down again.
   const rebuilt = lost && Object.keys(record.roots).length > 0;
   // What a person finds to be so already is wanted by them now; nothing was taken away that could come back.
-  const isWanted = request.intent.command === "install" || request.intent.command === "apply";
-  const holds =
-    isWanted && record.holds !== undefined
-      ? holdsAfter(record, request.owner, request.intent.command, env.caller, env.now())
-      : record.holds;
+  const isWanted = intent.command === "install" || intent.command === "apply";
+  if (isWanted && record.holds !== undefined && env.caller !== undefined) {
+    const holds = holdsAfter(record, owner, intent.command, env.caller, env.now());
+    changeHolds(state, holds, env.caller.who, env.now());
+  }
   // A folder of ours that could not be removed with the last handler may go now.
   const isUnused = !lost && Object.keys(record.roots).length === 0 && record.folders.length > 0;
   if (same && isUnused) cleanFolders(env, state, []);
-  if (same && !rebuilt && (holds === record.holds || isSame(holds, record.holds)))
-    return holdOf(record, request.owner, env.now());
-  const left = { bases, order, pending: "as it was" as const, ...(holds ? { holds } : {}) };
-  return holdOf(recordOwner(env, state, request.owner, planned.handlers, left), request.owner, env.now());
+  const next =
+    same && !rebuilt
+      ? state.readRecord().record
+      : recordOwner(env, state, owner, planned.handlers, { bases, order, pending: "as it was" });
+  return holdOf(next, owner, env.now());
 }
 
 function missingFolders(host: Host, edits: readonly FileEdit[]): string[] {

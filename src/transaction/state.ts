@@ -7,6 +7,7 @@ import {
   kindOf,
   listOldest,
   makePrivate,
+  moveState,
   readState,
   refuseForeign,
   removeState,
@@ -132,7 +133,13 @@ export function openState(real: (path: string) => string, now: () => Date): Node
     const failed = journal.findLast((line) => line.step === "end")?.result === "undo failed";
     const isOver = !lost && !owned && !failed && unfinished(journal).length === 0;
     const excess = isOver ? files : excessive;
-    const needed = isOver ? new Set() : neededBytes(journal);
+    const needed = new Set([
+      ...(isOver ? adoptedBytes(journal) : neededBytes(journal)),
+      // Also where the journal that told of it is gone.
+      ...Object.values(record.roots).flatMap(({ owners }) =>
+        Object.values(owners).flatMap(({ adopted = {} }) => Object.values(adopted).flatMap(storesOf)),
+      ),
+    ]);
     for (const { name } of excess) if (!needed.has(name)) removeState(at(`store/${name}`));
   };
   let rebuilt: NodeRecord | undefined;
@@ -213,8 +220,8 @@ export function openState(real: (path: string) => string, now: () => Date): Node
       if (current === undefined || current.length < journalBytes) return;
       // What is open is found in this one.
       if (unfinished(this.lastOperation()).length > 0) return;
-      writeDurable(at("journal.1"), current);
-      removeState(at("journal"));
+      // One step: a copy would leave every line twice where a run is cut short in between.
+      guard("journal", () => moveState(at("journal"), at("journal.1")));
     },
   };
   return state;
@@ -256,6 +263,21 @@ function neededBytes(journal: readonly JournalLine[]): ReadonlySet<string> {
         ? [line.before ?? "", line.after ?? ""]
         : [];
     }),
+  );
+}
+
+/** The files from which something was adopted: no uninstall brings it back, and nothing else on the node holds it. */
+function adoptedBytes(journal: readonly JournalLine[]): ReadonlySet<string> {
+  return new Set(
+    journal.flatMap((line) =>
+      line.step === "begin"
+        ? storesOf(
+            Object.values(line.adopted ?? {})
+              .flat()
+              .filter(({ owner }) => owner === undefined),
+          )
+        : [],
+    ),
   );
 }
 

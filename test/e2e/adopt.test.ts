@@ -1,5 +1,5 @@
 import { describe, expect, test } from "bun:test";
-import { readFileSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { sha256 } from "../../src/sha256.ts";
 import { type EngineCase, engineCases } from "../support/engine_case.ts";
 import { kataHandler, kataHandlerCrio } from "../support/leftovers.ts";
@@ -116,6 +116,29 @@ describe.each([...engineCases])("$name", (engineCase) => {
     const file = `${node.root}/handlers.toml`;
     expect((await node.run(["apply", "-f", file])).code).toBe(5);
     expect((await node.run(["apply", "-f", file, "--adopt"])).code).toBe(0);
+  });
+
+  test("the bytes of a file from which something was taken stay when the last handler goes", async () => {
+    using node = nodeWith(different);
+    await node.run(["install", "kata-qemu", "--adopt=replace"]);
+    expect((await node.run(["uninstall", "--all"])).code).toBe(0);
+    const theirs = sha256(new TextEncoder().encode(before + different + after));
+    expect(existsSync(`${node.root}/var/lib/shimctl/store/${theirs}`)).toBe(true);
+  });
+
+  test("an adoption that is over takes nothing out of a later definition of others, the record lost or not", async () => {
+    for (const isLost of [false, true]) {
+      using node = nodeWith();
+      const run = async (...args: string[]) => expect([args, (await node.run(args)).code]).toEqual([args, 0]);
+      await run("install", "kata-qemu", "kata-clh", "--adopt", "--owner", "one");
+      await run("install", "kata-qemu", "--adopt", "--owner", "two");
+      await run("uninstall", "kata-qemu", "--owner", "two");
+      node.place(path, `${node.text(path)}\n${different}`);
+      if (isLost) rmSync(`${node.root}/var/lib/shimctl/record.json`);
+      const tree = node.tree();
+      expect((await node.run(["install", "kata-qemu", "--owner", "one"])).code).toBe(5);
+      expect(node.tree()).toEqual(tree);
+    }
   });
 
   test("another owner's handler can be adopted, and is that owner's no more", async () => {

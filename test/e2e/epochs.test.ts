@@ -47,6 +47,45 @@ describe.each(engineCases)("on $name", (engineCase) => {
     expect(await left(node, "install", kata, "--epoch", "3")).toEqual(["changed", kata]);
   });
 
+  test("an automatic uninstall or rollback without an epoch does not pass by one that is recorded", async () => {
+    using node = Node.of(engineCase);
+    await left(node, "install", kata, "--epoch", "2", "--automatic");
+    const tree = node.tree();
+    for (const late of [["uninstall", "--all"], ["rollback"]]) {
+      const ran = await node.run([...late, "--automatic"]);
+      expect([ran.code, ran.err]).toEqual([5, expect.stringContaining("without --epoch")]);
+      expect(node.tree()).toEqual(tree);
+    }
+    expect(await left(node, "uninstall", "--all")).toEqual(["changed"]);
+  });
+
+  test("a person's uninstall ends an epoch of which only tombstones are left", async () => {
+    using node = Node.of(engineCase);
+    const [a, b] = ["a", "b"].map((name) => ["--epoch", "2", "--instance", name, "--automatic"]);
+    await left(node, "install", kata, ...(a ?? []));
+    await left(node, "uninstall", "--all", ...(a ?? []));
+    expect(await left(node, "uninstall", "--all")).toEqual(["unchanged"]);
+    expect(await left(node, "install", kata, ...(b ?? []))).toEqual(["superseded"]);
+  });
+
+  test("an epoch that is damaged in the record comes back from the journal", async () => {
+    using node = Node.of(engineCase);
+    const damage = (from: RegExp, to: string) => {
+      const record = node.text(`${stateFolder}/record.json`);
+      expect(record).toMatch(from);
+      node.place(`${stateFolder}/record.json`, record.replace(from, to), 0o600);
+    };
+    await left(node, "install", kata, "--epoch", "5", "--automatic");
+    damage(/"epoch": "5"/, '"epoch": 5');
+    expect(await left(node, "uninstall", "--all", "--epoch", "1", "--automatic")).toEqual([
+      "superseded",
+      kata,
+    ]);
+    await left(node, "uninstall", "--all", "--epoch", "5", "--automatic");
+    damage(/"epoch": "5"/, '"epoch": 5');
+    expect(await left(node, "install", kata, "--epoch", "4", "--automatic")).toEqual(["superseded"]);
+  });
+
   test("what is superseded writes nothing at all, and is the same for diff and --dry-run", async () => {
     using node = Node.of(engineCase);
     await node.run(["install", kata, "--epoch", "2", "--instance", "b"]);

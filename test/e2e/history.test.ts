@@ -37,10 +37,44 @@ function journalOf(node: Node): string {
 
 const inPod = { KUBERNETES_SERVICE_HOST: "10.0.0.1" };
 
+test("a damaged time in the journal keeps no command from working where the record is lost", async () => {
+  using node = Node.of(markedCase);
+  const [kata, second] = markedCase.handlers;
+  await done(node, ["install", kata]);
+  await done(node, ["uninstall", "--all"]);
+  const damaged = journalOf(node).replace(/"time":"\d{4}-\d\d/g, '"time":"2026-91');
+  node.place("/var/lib/shimctl/journal", damaged, 0o600);
+  rmSync(`${node.root}/var/lib/shimctl/record.json`);
+  for (const args of [["hold"], ["release"], ["install", second], ["rollback"], ["log"]])
+    await done(node, args);
+});
+
+test("a hold that an install has ended does not come back with a lost record", async () => {
+  using node = Node.of(markedCase);
+  const [kata, second] = markedCase.handlers;
+  await done(node, ["install", kata, second]);
+  await done(node, ["uninstall", second]);
+  await done(node, ["install", kata]);
+  rmSync(`${node.root}/var/lib/shimctl/record.json`);
+  await done(node, ["install", kata, "--automatic"]);
+});
+
 describe.each(engineCases)("rollback on $name", (engineCase) => {
   const { handlers, block, main } = engineCase;
   const [kata, second, third] = handlers;
   const ours = block("default");
+
+  test("names the owner from whom handlers were taken over, and the command that gives them back does so", async () => {
+    using node = Node.of(engineCase);
+    await done(node, ["install", kata, "--owner", "one"]);
+    await done(node, ["install", kata, "--owner", "two", "--adopt"]);
+    const tree = node.tree();
+    const ran = await node.run(["rollback", "--owner", "two"]);
+    expect([ran.code, ran.err]).toEqual([5, expect.stringContaining("--adopt --owner one")]);
+    expect(node.tree()).toEqual(tree);
+    await done(node, ["install", kata, "--adopt", "--owner", "one"]);
+    expect((await node.run(["status", "--json"])).json()["owners"]).toMatchObject([{ owner: "one" }]);
+  });
 
   test("of an install, an uninstall and a rollback gives the very bytes back, again and again", async () => {
     using node = Node.of(engineCase);
