@@ -23,6 +23,8 @@ export interface Host extends HostFiles {
   resolve(path: string): string;
   /** The path outside the root of what `resolve` answers: the one to open. Throws as `resolve` does. */
   real(path: string): string;
+  /** Where the symbolic links stand that lead from a path to what `resolve` answers. */
+  links(path: string): string[];
   /** Another one when the file behind a path was replaced or written: inode, size and times. */
   stamp(path: string): string | undefined;
 }
@@ -54,6 +56,11 @@ export function openHost(root: string, option = "--root"): Host {
     root: base || "/",
     resolve,
     real: (path) => outside(resolve(path)),
+    links(path) {
+      const links: string[] = [];
+      walk(outside, path, (link) => links.push(link));
+      return links;
+    },
     stamp(path) {
       const place = walkTo(path);
       if (place.kind !== "there") return undefined;
@@ -91,7 +98,7 @@ type Place =
   | { readonly kind: "absent"; readonly resolved: string; readonly dangling: boolean }
   | { readonly kind: "refused"; readonly reason: string };
 
-function walk(outside: (path: string) => string, path: string): Place {
+function walk(outside: (path: string) => string, path: string, onLink?: (path: string) => void): Place {
   /** What is behind us, without links: "" for the root. */
   let done = knownPart(outside, path);
   const ahead = split(path.slice(done.length));
@@ -118,6 +125,7 @@ function walk(outside: (path: string) => string, path: string): Place {
       return { kind: "absent", resolved: lexical([here, ...ahead].join("/")), dangling: fromLink };
     if (stat.isSymbolicLink()) {
       links += 1;
+      onLink?.(here);
       if (links > linkLimit) return { kind: "refused", reason: "its symbolic links do not end" };
       let target: string;
       try {

@@ -14,14 +14,24 @@ import type { Host } from "./root.ts";
  */
 export function refuseShared(host: Host, path: string): void {
   if (process.geteuid?.() !== 0) return;
-  const resolved = host.resolve(path);
-  const folder = dirname(resolved);
+  // Whoever may put another link in the place of one on the way says where it leads.
+  for (const link of host.links(path)) refuseAround(host, path, link);
+  refuseAround(host, path, host.resolve(path));
+}
+
+/** Throws where somebody else may change what stands at a path without links, or put something else there. */
+function refuseAround(host: Host, path: string, resolved: string): void {
+  const folder = statAt(host, resolved)?.isSymbolicLink() === true ? resolved : dirname(resolved);
   for (let here = resolved; ; here = dirname(here)) {
-    const stat = lstatSync(host.root === "/" ? here : `${host.root}${here}`, { throwIfNoEntry: false });
+    const stat = statAt(host, here);
     const why = stat === undefined ? undefined : sharedBy(stat, here !== resolved && here !== folder);
     if (why !== undefined) throw shared(path, here, why);
     if (here === "/") return;
   }
+}
+
+function statAt(host: Host, path: string): Stats | undefined {
+  return lstatSync(host.root === "/" ? path : `${host.root}${path}`, { throwIfNoEntry: false });
 }
 
 /** The group of root has no other members; where it had, they could read everything of root's as well. */
@@ -29,6 +39,8 @@ const rootGroup = 0;
 
 function sharedBy({ uid, gid, mode }: Stats, isAbove: boolean): "owner" | "group" | "others" | undefined {
   if (uid !== 0) return "owner";
+  // The mode of a link says nothing.
+  if ((mode & 0o170000) === 0o120000) return undefined;
   // In a folder such as /tmp everybody makes files, and only their owners rename or remove them: ours stay ours.
   if (isAbove && (mode & 0o1000) !== 0) return undefined;
   if ((mode & 0o002) !== 0) return "others";

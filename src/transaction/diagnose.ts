@@ -70,6 +70,7 @@ export function diagnose(
     work,
     findings: [],
     anew: new Set(),
+    emptied: new Set(),
     gaveWay: new Set(),
     mended: new Set(),
   };
@@ -88,7 +89,9 @@ export function diagnose(
       gaveWay: [],
     };
   const read = untilReadable(it);
-  if (typeof read === "boolean")
+  if (typeof read === "boolean") {
+    // Nothing is written anew now: a block that was emptied for it stays as it is.
+    for (const path of it.emptied) takeBack(it, path);
     return {
       findings: it.findings,
       edits: editsOf(it),
@@ -96,6 +99,7 @@ export function diagnose(
       readable: read,
       gaveWay: [...it.gaveWay],
     };
+  }
   for (const [path, file] of read.seen.files) if (isLost(it, file)) findEmpty(it, path);
   const hasGone = [...work.values()].includes(null);
   const readable = hasGone ? readEngine(overlaid(env.host, work), env.backend, site) : read;
@@ -119,6 +123,8 @@ interface Case {
   readonly findings: Finding[];
   /** Owners whose blocks have to be written anew. */
   readonly anew: Set<string>;
+  /** Files in which such a block stands empty meanwhile. */
+  readonly emptied: Set<string>;
   /** Owners of which something went, as others define it by now: it is not written again. */
   readonly gaveWay: Set<string>;
   /** Files that were mended already: what is wrong with them still, stays. */
@@ -231,6 +237,7 @@ function mendFile(it: Case, files: HostFiles, error: ShimctlError): boolean {
   // What is wrong with it is no damage of its bytes: the error itself is what there is to say.
   if (sameBytes(bytes, read.bytes)) return mendFile(it, files, error);
   for (const owner of anew) it.anew.add(owner);
+  if (anew.length > 0) it.emptied.add(path);
   for (const owner of gaveWay) it.gaveWay.add(owner);
   work.set(path, bytes);
   return true;
@@ -347,6 +354,10 @@ function writeAnew(it: Case, read: Readable): { view: EngineView; edits: FileEdi
         path: error.facts.path ?? site.rootFile,
         hint: error.facts.hint ?? "install it again",
       });
+      // An empty block says less than the damaged one: that stays as it is.
+      if (!it.anew.has(owner) || it.emptied.size === 0) continue;
+      for (const path of it.emptied) takeBack(it, path);
+      return { view: read.view, edits: [] };
     }
   }
   return { view, edits };

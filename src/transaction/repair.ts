@@ -2,6 +2,7 @@ import type { EngineView, FileEdit } from "../engine/backend.ts";
 import { ShimctlError } from "../error.ts";
 import type { Handler } from "../handler/model.ts";
 import { randomUUID } from "../host/random.ts";
+import { refuseShared } from "../host/trust.ts";
 import { sha256 } from "../sha256.ts";
 import { refuseAutomatic } from "./automatic.ts";
 import { refuseToRestart, takeBaseline } from "./baseline.ts";
@@ -176,6 +177,7 @@ function optionsOf(
   if (from === undefined) return { options: { only }, copy: undefined, broken: [] };
   const path = only ?? brokenFile(env, state);
   const copy = copyOf(from, env.host, state, path);
+  if (from === "bak") refuseShared(env.host, copy.words);
   const broken = diagnose(env, state, { only: path })
     .findings.filter((finding) => finding.path === path)
     .map((finding) => ({ ...finding, remedy: `restore ${copy.words}` }));
@@ -206,7 +208,8 @@ function refuseUseless(diagnosis: Diagnosis, { only }: DiagnoseOptions, copy: Co
 function merged(before: readonly Finding[], now: readonly Finding[]): Finding[] {
   const isSame = (a: Finding, b: Finding) =>
     a.path === b.path && a.line === b.line && a.message === b.message;
-  const mended = before.filter((finding) => finding.remedy !== undefined);
+  // That a block could not be written anew is found once: the next look sees an empty one, and nothing wrong.
+  const mended = before.filter(({ remedy, rule }) => remedy !== undefined || rule === "block");
   return [...mended, ...now.filter((finding) => !mended.some((each) => isSame(each, finding)))];
 }
 

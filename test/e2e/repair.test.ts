@@ -10,6 +10,7 @@ import {
   unlinkSync,
   utimesSync,
 } from "node:fs";
+import process from "node:process";
 import { crioCase, type EngineCase, engineCases, importedCase, markedCase } from "../support/engine_case.ts";
 import { Node, type Ran } from "../support/node.ts";
 
@@ -37,6 +38,47 @@ function configuration(node: Node): Record<string, string> {
 function keptIn(ran: Ran): string {
   return /is kept as (\S+)/.exec(ran.out)?.[1] ?? "";
 }
+
+test("a block that cannot be written anew yet stays as it is, and comes back once it can", async () => {
+  const node = await installed(crioCase);
+  const ours = crioCase.block("default");
+  const whole = node.text(ours);
+  const theirs = ours.replace("50-shimctl-default", "60-theirs");
+  node.place(theirs, "[crio.metrics\n  enable_metrics = true\n");
+  node.place(ours, whole.replace("runtime_path", '3s"\nruntime_path'));
+  expect((await node.run(mending)).code).toBe(11);
+  expect(node.text(ours)).toContain("runtime_path");
+  node.place(theirs, "[crio.metrics]\n  enable_metrics = true\n");
+  expect((await node.run(mending)).code).toBe(0);
+  expect(node.text(ours)).toBe(whole);
+});
+
+test("a drop-in of ours that was cut short behind a table of a handler comes back", async () => {
+  const node = Node.of(importedCase);
+  nodes.push(node);
+  const ours = importedCase.block("default");
+  expect((await node.run(["install", "kata-fc", "kata-qemu", "--no-restart"])).code).toBe(0);
+  const whole = node.text(ours);
+  node.place(ours, whole.slice(0, whole.indexOf("kata-qemu.v2")));
+  await node.run(mending);
+  expect((await node.run(["install", "kata-fc", "kata-qemu", "--no-restart"])).code).toBe(0);
+  expect((await node.run(["check"])).code).toBe(0);
+  expect((await node.run(["uninstall", "--all", "--no-restart"])).code).toBe(0);
+  expect(configuration(node)).toEqual({ ...configuration(Node.of(importedCase)) });
+});
+
+test("--from bak takes no file that others than root may write", async () => {
+  if (process.geteuid?.() !== 0) return;
+  const node = await installed(markedCase);
+  const good = node.text();
+  node.place(markedCase.main, `${good}"""x\n`);
+  node.place(`${markedCase.main}.bak`, good, 0o666);
+  const tree = node.tree();
+  expect((await node.run([...mending, "--from", "bak"])).code).toBe(6);
+  expect(node.tree()).toEqual(tree);
+  chmodSync(`${node.root}${markedCase.main}.bak`, 0o644);
+  expect((await node.run([...mending, "--from", "bak"])).code).toBe(0);
+});
 
 for (const engineCase of engineCases) {
   describe(engineCase.name, () => {

@@ -220,6 +220,41 @@ describe("what cannot be told is said and left", () => {
       3,
       /which of it and the line above/,
     ],
+    "a comma that is missing in an array of one line": [
+      'version = 2\nimports = ["/a.toml" "/b.toml"]\nx = 1\ny = 1\n',
+      2,
+      /what is lost with the comma/,
+    ],
+    "a comma that is missing behind the first of several elements": [
+      'version = 2\nimports = [\n  "/a.toml"\n  "/b.toml",\n  "/c.toml",\n]\nx = 1\ny = 1\n',
+      4,
+      /which of it and the line above/,
+    ],
+    "the bare name of a table above its keys": [
+      `${whole}[debug]\n  level = "info"\nmetrics\n  address = "x"\n`,
+      18,
+      /the table that the lines below it belong to/,
+    ],
+    "NUL bytes over a header and its line end": [
+      `${whole}[debug]\n  level = "info"\n${"\0".repeat(40)}ess = "x"\n  grpc_histogram = true\n`,
+      18,
+      /the table that the lines below it belong to/,
+    ],
+    "the last segment of a header that stands above too": [
+      `${whole}[a.runc.options]\n  SystemdCgroup = true\n[a.crun]\n  type = "x"\n.options]\n  SystemdCgroup = true\n`,
+      20,
+      /the table that the lines below it belong to/,
+    ],
+    "two values of a key, with what follows another such key above": [
+      `${whole}[a.options]\n  BinaryName = "/a"\n  SystemdCgroup = true\n[b.options]\n  BinaryName = "/b"\n  BinaryName = "/a"\n  SystemdCgroup = true\n`,
+      21,
+      /which of the two/,
+    ],
+    "a string that has lost its end, and a second one": [
+      `${whole}[a]\n  type = """\nx\n[debug]\n  level = "debug"\n[b]\n  type = """\nx\n"""\n`,
+      24,
+      /what belongs to the string/,
+    ],
     "lines that end in a carriage return alone": [whole.replaceAll("\n", "\r"), 1, /carriage return/],
     "an empty file": ["", 1, /empty/],
     "a file of NUL bytes": [new Uint8Array(4096), 1, /empty/],
@@ -235,6 +270,34 @@ describe("what cannot be told is said and left", () => {
       expect(left?.message).toMatch(message);
     });
   }
+});
+
+test("a header below an array that has lost its end stays, quoted as it may be", () => {
+  const { after } = run(`${whole}[debug]\n  x = [\n    "a",\n\n["b"."c.d"]\n  y = 1\n`);
+  expect(after).toEndWith('["b"."c.d"]\n  y = 1\n');
+});
+
+test("the block of a newer release is left alone, and what is damaged beside it is mended", () => {
+  const newer = block.replace(/format=1 sha256=\w+/, "format=2 blake3=zz");
+  expect(newer).not.toBe(block);
+  expect(run(`${whole}\n${newer}3s"\n`).after).toBe(`${whole}\n${newer}`);
+});
+
+test("a block that the administrator has added a table to keeps it, and loses the damage alone", () => {
+  const mine = '\n[plugins."io.containerd.grpc.v1.cri".containerd.runtimes.mine]\nruntime_type = "x"\n';
+  const edited = block.replace("# END", `${mine}# END`);
+  expect(run(`${whole}\n${edited.replace(mine, `3s"\n${mine}`)}`).after).toBe(`${whole}\n${edited}`);
+  const torn = `${whole}\n${edited.replace("# END shimctl default", "# END shimctl defaul")}`;
+  expect(run(torn).after).toBe(`${whole}\n${edited}`);
+});
+
+test("a block whose BEGIN marker names an owner that nobody knows is no other owner's", () => {
+  const theirs = renderBlock({ owner: "team-b", body: body.replaceAll("kata-qemu", "kata-clh") });
+  const edited = theirs
+    .replace("runtime_type", 'mine = "1"\nruntime_type')
+    .replace("# END shimctl team-b", "# END shimctl team-");
+  const { after, anew } = run(`${whole}\n${edited}`);
+  expect([after ?? edited, anew]).toEqual([expect.stringContaining('mine = "1"'), []]);
 });
 
 test("a damage is shown with its line, redacted, and a caret", () => {

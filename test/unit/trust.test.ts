@@ -52,6 +52,17 @@ describe.skipIf(!isRoot)(
         },
         "chmod o-w /srv/shared",
       ],
+      "the folder of a link on the way": [
+        () => {
+          node.place("/srv/x.toml", node.text());
+          mkdirSync(`${node.root}/home/user`, { recursive: true });
+          chownSync(`${node.root}/home/user`, 4711, 4711);
+          symlinkSync("/srv/x.toml", `${node.root}/home/user/link`);
+          node.remove(path);
+          symlinkSync("/home/user/link", node.root + path);
+        },
+        "chown root /home/user",
+      ],
       "the folder of shimctl's own state": [
         () => {
           mkdirSync(`${node.root}/var/lib`, { recursive: true });

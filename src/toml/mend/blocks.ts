@@ -99,7 +99,8 @@ function byBegin(lines: readonly Line[], at: number, owners: Owners): Found | un
   const owner = ownerOf(line, owners);
   const end = endOf(lines, at);
   // A newer release's block is not ours to judge.
-  if (typeof marker === "object" && marker.hash === undefined) return undefined;
+  if (typeof marker === "object" && marker.hash === undefined)
+    return end === undefined ? undefined : { kind: "whole", last: end };
   const hash = typeof marker === "object" ? marker.hash : undefined;
   const joined =
     typeof marker === "object" && hash !== undefined ? rejoin(lines, at, marker.owner, hash) : undefined;
@@ -110,13 +111,19 @@ function byBegin(lines: readonly Line[], at: number, owners: Owners): Found | un
     const isPair =
       typeof marker === "object" && typeof endMarker === "object" && marker.owner === endMarker.owner;
     const isAsWritten = markerHash(asBody(body)) === hash;
-    if (isPair && (isAsWritten || isReadable(body))) return { kind: "whole", last: end };
+    const isEdited = body.some((each) => isHeaderLine(each) && !defines(each, owners.get(owner ?? "") ?? []));
+    if (isPair && (isAsWritten || isReadable(body) || isEdited)) return { kind: "whole", last: end };
     const closer = typeof endMarker === "object" ? endMarker.owner : undefined;
     if (typeof marker === "object" && isAsWritten && !owners.has(marker.owner) && owners.has(closer ?? ""))
       return beginBack(closer ?? "", hash ?? "", lines, at);
-    if (typeof marker === "object" && isAsWritten)
+    // What somebody edited in it stays; only the marker comes back.
+    if (
+      typeof marker === "object" &&
+      (isAsWritten || (isEdited && owners.has(marker.owner) && !owners.has(closer ?? "")))
+    )
       return markerBack("the END marker of this block is damaged", marker.owner, lines, end, end + 1);
-    const known = owner ?? ownerOf(lines[end] as Line, owners);
+    // A whole marker says whose block it is, whether or not the record knows that owner.
+    const known = owner ?? (typeof marker === "object" ? undefined : ownerOf(lines[end] as Line, owners));
     if (known === undefined) return undefined;
     return anew(
       isPair ? "this block of ours is damaged" : "a marker of this block is damaged",
@@ -244,11 +251,13 @@ function isHeaderLine(line: Line): boolean {
 function defines(line: Line, names: readonly string[], itself = false): boolean {
   const path = /^[ \t]*\[+([^\]]*)/.exec(line.text)?.[1]?.trimEnd() ?? "";
   return names.some((name) =>
-    [`runtimes.${name}`, `runtimes."${name}"`].some((part) => {
-      const at = path.indexOf(part);
-      const next = path[at + part.length];
-      return at >= 0 && (next === undefined || (next === "." && !itself));
-    }),
+    ["runtimes", "runtime_platforms"]
+      .flatMap((table) => [`${table}.${name}`, `${table}."${name}"`])
+      .some((part) => {
+        const at = path.indexOf(part);
+        const next = path[at + part.length];
+        return at >= 0 && (next === undefined || (next === "." && !itself));
+      }),
   );
 }
 

@@ -238,7 +238,10 @@ function repetitionFrom(lines: readonly Line[], from: number): number | undefine
     while (copy >= length && end - 1 - length > copy && text[copy - length] === text[end - 1 - length])
       length += 1;
     const isWhole = length > copy;
-    if (end - length <= from && end - from >= 2) return isWhole ? end - length : from;
+    // Keys repeat what is above only together with their header.
+    const isSection = /^[ \t]*\[/.test(text[from] ?? "");
+    if (end - length <= from && end - from >= 2 && (isWhole || isSection))
+      return isWhole ? end - length : from;
   }
   return undefined;
 }

@@ -126,12 +126,23 @@ function cutFor(
     return { stuck: "whether it ends a line nobody can tell" };
   if (endless) {
     const isLast = lines.slice(index + 1).every(isBlank);
-    if (!isLast) return { stuck: "what belongs to the string nobody can tell" };
+    if (!isLast || !looksLikeStatement(lines[at] as Line))
+      return { stuck: "what belongs to the string nobody can tell" };
     return { from: at, to: lines.length, as: ", where the file was cut short" };
   }
+  // Its quotes may end a string that began above, and that swallowed what stands between.
+  if (index === at && /"""|'''/.test(line.text))
+    return { stuck: "what belongs to the string nobody can tell" };
   // What an older and longer version of the file left behind its new end.
-  if (index === at && isLeftOver(lines, at))
+  if (index === at && isLeftOver(lines, at) && !isHalfName(lines, at))
     return { from: at, to: lines.length, as: ", which repeat what stands above" };
+  if (damage.why.startsWith("a comma") && isWholeWithComma(text, starts, at, damage))
+    return {
+      stuck:
+        index === at
+          ? "what is lost with the comma cannot be told"
+          : "which of it and the line above is wrong cannot be told",
+    };
   if (index === at || (line.bad !== undefined && !isWholeWithout(lines, at, index))) {
     const what = index === at ? line : (lines[at] as Line);
     const isTorn = index >= lines.length - 1 && !line.text.endsWith("\n");
@@ -204,6 +215,23 @@ function isWholeWithout(lines: readonly Line[], at: number, gone: number): boole
   return reading.kind === "whole" && reading.next > gone - at;
 }
 
+/** Whether the value that begins at `at` is whole once a comma stands where it was missed. */
+function isWholeWithComma(
+  text: string,
+  starts: readonly number[],
+  at: number,
+  { index, column }: Extract<Reading, { kind: "damaged" }>,
+): boolean {
+  const start = starts[at] ?? 0;
+  const offset = (starts[index] ?? 0) + column - 1;
+  try {
+    const { end } = scanItemAt(`${text.slice(start, offset)},${text.slice(offset)}`, 0);
+    return end > offset - start;
+  } catch {
+    return false;
+  }
+}
+
 /** A piece of a line rather than an element: its quotes do not match. */
 function isFragment(line: Line): boolean {
   return (content(line).match(/"/g) ?? []).length % 2 === 1;
@@ -218,17 +246,33 @@ function looksLikeStatement(line: Line): boolean {
 }
 
 function isHeader(line: Line): boolean {
-  return /^\s*\[{1,2}\s*[A-Za-z_][\w-]*\s*[.\]]/.test(line.text);
+  return /^\s*\[{1,2}\s*(?:[\w-]+\s*[.\]]|(?:"[^"]*"|'[^']*')\s*\.)/.test(line.text);
+}
+
+/**
+ * The end of a header that too little is left of to name its table: what stands below it may belong to another one
+ * than that above which ends alike.
+ */
+function isHalfName(lines: readonly Line[], at: number): boolean {
+  const line = lines[at] as Line;
+  if (!couldBeHeader(line) || !keysFollow(lines, at + 1)) return false;
+  const [, ...segments] = content(line).split(".");
+  return segments.length < 2;
 }
 
 /** A line that may have held the header of a table, or a piece of one. */
 function couldBeHeader(line: Line): boolean {
   if (/^\s*#/.test(line.text)) return false;
+  // The first line of most files, which comes back by itself: no table has that name.
+  if (/^v(?:e(?:r(?:s(?:i(?:o(?:n)?)?)?)?)?)?\s*$/.test(line.text)) return false;
   if (/^\s*\[/.test(line.text) || endsInHeader(line)) return true;
-  if (line.bad !== undefined) return /[[\]]/.test(line.text);
+  // A run of NUL bytes may stand where a line end and a header stood.
+  if (line.bad !== undefined) return /[[\]]|\0[^\n\0]/.test(line.text);
   const text = content(line)
     .replace(/#[^"']*$/, "")
     .trimEnd();
+  if (/^[\s([{<]*[A-Za-z_][\w.-]*(?:\s*[\])}>:])*$/.test(text)) return true;
+  if (/^\s*[A-Za-z_.][\w."'-]*\]\s*#/.test(line.text)) return true;
   return text.endsWith("]") && !text.includes("=") && !/^\s*\]+$/.test(text);
 }
 
@@ -238,7 +282,7 @@ function endsInHeader(line: Line): boolean {
 }
 
 const headerAtEnd =
-  /\[[ \t]*[A-Za-z_][\w-]*[ \t]*(?:\.[ \t]*(?:[\w-]+|"[^"]*"|'[^']*')[ \t]*)*\]{1,2}[ \t]*(?:#.*)?$/;
+  /\[[ \t]*(?:[A-Za-z_][\w-]*|"[^"]*"|'[^']*')[ \t]*(?:\.[ \t]*(?:[\w-]+|"[^"]*"|'[^']*')[ \t]*)*\]{1,2}[ \t]*(?:#.*)?$/;
 
 /** Whether a key comes before the next header; lines that are neither go as well. */
 function keysFollow(lines: readonly Line[], from: number): boolean {
