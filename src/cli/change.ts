@@ -110,7 +110,7 @@ async function untilUnused(
   const deadline = Date.now() + parsed.options.waitUnusedMs;
   for (let told = false; ; told = true) {
     try {
-      return await locked(io, log, parsed, node, request);
+      return await underLock(io, log, parsed, node, request.owner, (env) => run(env, request));
     } catch (error) {
       if (handlersInUse(error).length === 0 || Date.now() >= deadline || io.signal.aborted) throw error;
       if (!told && error instanceof Error) log.info(`waiting: ${error.message}`);
@@ -122,23 +122,25 @@ async function untilUnused(
 /** How often to look whether pods still use what shall go. */
 const usePollMs = 1_000;
 
-async function locked(
+/** Does some work while it holds the node's lock. @param owner whom those who wait are told */
+export async function underLock<Result>(
   io: Io,
   log: Log,
   parsed: Parsed,
   node: Node,
-  request: Request | Deferred,
-): Promise<Outcome> {
+  owner: string,
+  work: (env: Environment) => Promise<Result>,
+): Promise<Result> {
   const lock = await acquireLock(node.host, {
     timeoutMs: parsed.options.lockTimeoutMs,
-    owner: request.owner,
+    owner,
     command: [parsed.command, ...parsed.args].join(" ").slice(0, 120),
     signal: io.signal,
     onWait: (holder: LockHolder) => log.info(`waiting for the node's lock, held by ${holder.text}`),
   });
   const env = environment(io, log, parsed, node, (name) => lock.step(name));
   try {
-    return await run(env, request);
+    return await work(env);
   } finally {
     env.activation?.live.close();
     lock.release();

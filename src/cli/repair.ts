@@ -1,5 +1,4 @@
 import { ExitCode, ShimctlError } from "../error.ts";
-import { acquireLock, type LockHolder } from "../host/lock.ts";
 import type { CopySource } from "../transaction/copies.ts";
 import type { Finding } from "../transaction/diagnose.ts";
 import {
@@ -8,7 +7,7 @@ import {
   type RepairRequest,
   repair as repairNode,
 } from "../transaction/repair.ts";
-import { environment } from "./change.ts";
+import { environment, underLock } from "./change.ts";
 import type { Io } from "./io.ts";
 import type { Log } from "./log.ts";
 import { explained, type Node, openNode } from "./node.ts";
@@ -28,7 +27,7 @@ export async function repair(io: Io, log: Log, parsed: Parsed): Promise<number> 
   try {
     refuseUnread(node, request.only);
     done = options.yes
-      ? await locked(io, log, parsed, node, request)
+      ? await underLock(io, log, parsed, node, "shared", (env) => repairNode(env, request))
       : previewRepair(
           environment(io, log, parsed, node, () => undefined),
           request,
@@ -82,29 +81,6 @@ function refuseUnread({ host, site }: Node, path: string | undefined): void {
       hint: `name ${site.rootFile} or a file below ${folder}, or pass --config`,
     },
   );
-}
-
-async function locked(
-  io: Io,
-  log: Log,
-  parsed: Parsed,
-  node: Node,
-  request: RepairRequest,
-): Promise<Repaired> {
-  const lock = await acquireLock(node.host, {
-    timeoutMs: parsed.options.lockTimeoutMs,
-    owner: "shared",
-    command: [parsed.command, ...parsed.args].join(" ").slice(0, 120),
-    signal: io.signal,
-    onWait: (holder: LockHolder) => log.info(`waiting for the node's lock, held by ${holder.text}`),
-  });
-  const env = environment(io, log, parsed, node, (name) => lock.step(name));
-  try {
-    return await repairNode(env, request);
-  } finally {
-    env.activation?.live.close();
-    lock.release();
-  }
 }
 
 async function tell(

@@ -141,6 +141,21 @@ describe.each([...engineCases])("$name", (engineCase) => {
     }
   });
 
+  test("a handler may have any name that Kubernetes takes", async () => {
+    using node = Node.of(engineCase);
+    node.place(
+      path,
+      `${engineCase.files[path] ?? ""}\n${theirs.replaceAll("kata-qemu", "constructor")}${after}`,
+    );
+    node.place("/handlers.toml", 'format = 1\n[handlers.constructor]\npreset = "kata-qemu"\n');
+    const file = `${node.root}/handlers.toml`;
+    expect((await node.run(["install", "-f", file, "--adopt=replace"])).code).toBe(0);
+    expect((await node.run(["status", "--json"])).json()["owners"]).toMatchObject([
+      { handlers: ["constructor"] },
+    ]);
+    expect((await node.run(["uninstall", "--all"])).code).toBe(0);
+  });
+
   test("another owner's handler can be adopted, and is that owner's no more", async () => {
     using node = Node.of(engineCase);
     await node.run(["install", "kata-qemu", "kata-clh", "--owner", "one"]);
