@@ -71,8 +71,6 @@ async function play(steps: readonly Step[]): Promise<void> {
   /** Which instance asked last, within the newest epoch. */
   let askedBy = new Map<string, string>();
   let installed: readonly string[] = [];
-  /** Not uninstalled, though it may have nothing for now. */
-  let isThere = false;
   for (const taken of steps) {
     const { command, handlers, epoch, instance } = taken;
     const before = [node.tree(), recordOf(node)];
@@ -104,8 +102,8 @@ async function play(steps: readonly Step[]): Promise<void> {
     if (isMaking) for (const name of handlers) askedBy.set(name, instance);
     askedBy = new Map([...askedBy].filter(([name]) => left.includes(name)));
     if (!isMaking && epoch !== undefined && ![...askedBy.values()].includes(instance)) ended.add(instance);
-    if (!isMaking && epoch === undefined && isThere && left.length === 0) ended.add("all");
-    isThere = isMaking || left.length > 0;
+    // A person's uninstall that leaves nothing ends the epoch, whether or not there was anything left of it.
+    if (!isMaking && epoch === undefined && left.length === 0) ended.add("all");
     installed = left;
     if (newest >= 0) expect(Number(recorded?.epoch)).toBe(newest);
     const block = importedCase.block("default");
