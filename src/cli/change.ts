@@ -179,7 +179,7 @@ export function environment(
 function activationOf(io: Io, log: Log, parsed: Parsed, { host, found }: Node): Activation | undefined {
   const { options } = parsed;
   if (options.restart === "none") return undefined;
-  const live = openLive(host, liveOptions(options, found.layout));
+  const live = openLive(host, liveOptions(options, found));
   return {
     live,
     verifyTimeoutMs: options.verifyTimeoutMs,

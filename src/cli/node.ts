@@ -7,7 +7,7 @@ import type { Read } from "../host/host.ts";
 import { type LiveOptions, openLive } from "../host/live.ts";
 import { deniedReason, type Host, openHost } from "../host/root.ts";
 import { detect, parseVersion, supported } from "../layout/detect.ts";
-import type { Found, Layout } from "../layout/layout.ts";
+import type { Found } from "../layout/layout.ts";
 import { layouts } from "../layout/registry.ts";
 import type { Options } from "./options.ts";
 import { asShimctlError } from "./output.ts";
@@ -29,7 +29,7 @@ export async function openNode(options: Options): Promise<Node> {
     throw new ShimctlError("unsupported-node", `Cannot configure ${found.layout.engine} in this release`);
   const node = { host, backend, site: found.site, found };
   if (found.site.version !== undefined) return node;
-  const live = openLive(host, liveOptions(options, found.layout));
+  const live = openLive(host, liveOptions(options, found));
   const answer = await live.status();
   live.close();
   if (answer.kind !== "up") return node;
@@ -38,10 +38,10 @@ export async function openNode(options: Options): Promise<Node> {
 }
 
 /** Where the running engine is reached, and how it is restarted. */
-export function liveOptions(options: Options, layout: Layout): LiveOptions {
+export function liveOptions(options: Options, { layout, places, daemon }: Found): LiveOptions {
   return {
-    socket: layout.socket,
-    unit: unitOf(options.unit ?? layout.unit),
+    socket: places.socket,
+    unit: unitOf(options.unit ?? daemon?.unit ?? layout.unit),
     mode: options.restart === "none" ? "auto" : options.restart,
     command: options.restartCommand,
   };
@@ -58,18 +58,20 @@ function find(host: Host, options: Options): Found {
       host,
       {
         engine: options.engine,
+        layout: options.layout,
         config: options.config,
         version: options.engineVersion,
         versionOption: options.given.get("engine-version"),
       },
+      [],
       (path) => readGoModule(host.real(path)),
     );
     // Nothing that this user may see speaks for an engine.
-    if (found.layout.evidence(host).length === 0)
-      refuseDenied(layouts.map((layout) => host.read(layout.rootFile)));
+    if (found.layout.evidence(host, []).length === 0)
+      refuseDenied(layouts.map((layout) => host.read(layout.places(host, undefined).rootFile)));
     return found;
   } catch (error) {
-    refuseDenied(layouts.map((layout) => host.read(layout.rootFile)));
+    refuseDenied(layouts.map((layout) => host.read(layout.places(host, undefined).rootFile)));
     throw error;
   }
 }

@@ -18,6 +18,11 @@ interface OptionSpec {
 const specs = {
   root: { kind: "text", value: "DIR", help: "the node's root folder, as seen from here", default: "/" },
   engine: { kind: "text", value: "NAME", help: "auto, containerd or crio", default: "auto" },
+  layout: {
+    kind: "text",
+    value: "NAME",
+    help: "the kind of node (k3s, rke2, k0s, microk8s, vanilla …), where it cannot be found out",
+  },
   "engine-version": { kind: "text", value: "V", help: "the engine's version, where it cannot be found out" },
   config: { kind: "text", value: "PATH", help: "the engine's configuration file, as the node names it" },
   owner: {
@@ -129,7 +134,7 @@ const specs = {
 
 export type OptionName = keyof typeof specs;
 
-const node: readonly OptionName[] = ["root", "engine", "engine-version", "config"];
+const node: readonly OptionName[] = ["root", "engine", "layout", "engine-version", "config"];
 const change: readonly OptionName[] = [
   ...node,
   "owner",
@@ -287,6 +292,7 @@ export interface Parsed {
 export interface Options {
   readonly root: string;
   readonly engine: "auto" | "containerd" | "crio";
+  readonly layout: string | undefined;
   readonly engineVersion: string | undefined;
   readonly config: string | undefined;
   readonly owner: string;
@@ -620,6 +626,7 @@ function finish(
   return {
     root: text("root"),
     engine: oneOf("engine", "auto", "containerd", "crio"),
+    layout: get("layout"),
     engineVersion: get("engine-version"),
     config: get("config"),
     owner: text("owner"),

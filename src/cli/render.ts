@@ -121,14 +121,15 @@ function understood(
   target: Rendering["target"],
   handlers: readonly Handler[],
 ): { problems: Problem[]; needs: Need[] } {
+  const { rootFile } = layout.places(hostWith("/", new Uint8Array()), undefined);
   const site: Site = {
     layout: layout.name,
-    rootFile: layout.rootFile,
+    rootFile,
     version: version ?? (backend.name === "containerd" ? recent : undefined),
   };
   const root =
     backend.name === "containerd" ? `version = ${target.schema}\n${backend.render(runc, target) ?? ""}` : "";
-  const host = hostWith(layout.rootFile, new TextEncoder().encode(root));
+  const host = hostWith(rootFile, new TextEncoder().encode(root));
   const { seen, view } = readEngine(host, backend, site);
   const after = backend.read(site, withEdits(host, backend, site, seen, view.plan("default", handlers)));
   const problems = after

@@ -22,7 +22,7 @@ import { table } from "./table.ts";
 /** `status`: what is on the node, who owns it, and whether it is as it was left. Writes nothing. */
 export async function status(io: Io, parsed: Parsed): Promise<number> {
   const node = await openNode(parsed.options);
-  const live = openLive(node.host, liveOptions(parsed.options, node.found.layout));
+  const live = openLive(node.host, liveOptions(parsed.options, node.found));
   const state = openState((path) => node.host.real(path), io.now);
   const { record } = state.readRecord();
   const open = unfinished(state.lastOperation()).map(({ begin }) =>

@@ -19,7 +19,38 @@ export interface Site {
   readonly rootFile: string;
   /** `undefined` when nobody could tell. */
   readonly version: EngineVersion | undefined;
+  /** Where edits go, when something else writes the root file anew. */
+  readonly source?: Source;
 }
+
+/** What a file that is written anew at each start is made from. No edit of ours goes to the file itself. */
+export type Source =
+  /** Whole files beside it, which it imports (k3s 1.34 and later, k0s 1.36 and later); else a template, if any. */
+  | {
+      readonly kind: "rendered";
+      /** Who writes it, for people: `k3s`. */
+      readonly by: string;
+      /** Its first line while it is so; without it, the file is the administrator's. */
+      readonly mark?: string;
+      /** Drop-in folders that outlive a start: the one that the root file imports is used. */
+      readonly dropIns: readonly string[];
+      /** The files that it is rendered from, by the version that they render; the newest first. */
+      readonly templates: readonly { readonly path: string; readonly schema: number }[];
+      /** The text of a template that does no more than what happens without one. */
+      readonly base: string;
+    }
+  /** Files that are merged into one that the root imports (k0s up to 1.35). */
+  | {
+      readonly kind: "merged";
+      readonly by: string;
+      readonly mark?: string;
+      /** Whose files are merged in the order of their names. */
+      readonly folder: string;
+      /** What they are merged into. */
+      readonly into: string;
+    }
+  /** The root file is itself the template, and takes blocks (MicroK8s). */
+  | { readonly kind: "template"; readonly by: string };
 
 /** The part of the machine that a decision is based on: files and folders by host path, as they were read. */
 export interface Snapshot {

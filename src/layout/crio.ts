@@ -1,27 +1,29 @@
-import type { Layout } from "./layout.ts";
+import { type Layout, runs, unitFiles } from "./layout.ts";
 
 const binaries = ["/usr/local/bin/crio", "/usr/bin/crio"];
-const units = [
-  "/etc/systemd/system/crio.service",
-  "/usr/local/lib/systemd/system/crio.service",
-  "/usr/lib/systemd/system/crio.service",
-  "/lib/systemd/system/crio.service",
-];
+const unit = "crio.service";
+const socket = "/run/crio/crio.sock";
 
-/** CRI-O as its packages, OpenShift and minikube set it up. */
-export const crio: Layout = {
-  name: "crio",
+/** What every layout of CRI-O has. */
+export const ownCrio = {
   engine: "crio",
-  evidence: (host) =>
-    ["/etc/crio/crio.conf", "/etc/crio/crio.conf.d", ...binaries, ...units, "/run/crio/crio.sock"].filter(
-      (path) => host.exists(path),
-    ),
-  rootFile: "/etc/crio/crio.conf",
-  unit: "crio.service",
+  unit,
+  isDaemon: (daemon) => runs(daemon, "crio"),
+  places: () => ({ rootFile: "/etc/crio/crio.conf", socket, binaries }),
   // Its monitors are moved into control groups of their own, and its packages leave the KillMode at its default.
   killModes: ["process", "none", "control-group", "mixed"],
-  socket: "/run/crio/crio.sock",
-  binaries,
   module: /^github\.com\/cri-o\/cri-o\/cmd\/crio$/,
   oldest: { major: 1, minor: 28 },
+} as const satisfies Partial<Layout>;
+
+/** CRI-O as its packages set it up. */
+export const crio: Layout = {
+  ...ownCrio,
+  name: "crio",
+  title: "CRI-O from packages",
+  evidence: (host) =>
+    ["/etc/crio/crio.conf", "/etc/crio/crio.conf.d", ...binaries, ...unitFiles(unit), socket].filter((path) =>
+      host.exists(path),
+    ),
+  survives: "restarts, reboots and upgrades of the package",
 };

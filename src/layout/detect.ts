@@ -1,37 +1,33 @@
 import type { EngineVersion } from "../engine/backend.ts";
 import { ShimctlError } from "../error.ts";
 import type { HostFiles } from "../host/host.ts";
-import type { Found, Layout, Wish } from "./layout.ts";
+import type { Daemon, Found, Layout, Places, Wish } from "./layout.ts";
 import { layouts } from "./registry.ts";
 
 /**
  * Finds the engine of a node.
- * Throws `unsupported-node` where there is none, or where there are two and nothing says which is meant.
+ * Throws `unsupported-node` where there is none, where there are two and nothing says which is meant, where
+ * `wish` names another than the one that is there, and where the engine reads another file than ours.
+ * @param daemons what is known of the node's daemons, running ones first
  * @param goVersion the Go module version that a binary was built from, read without running it
  */
 export function detect(
   host: HostFiles,
   wish: Wish,
+  daemons: readonly Daemon[],
   goVersion: (path: string) => ModuleVersion | undefined,
 ): Found {
   const named = layouts.filter((layout) => wish.engine === "auto" || layout.engine === wish.engine);
-  const found = named
-    .map((layout) => ({ layout, evidence: layout.evidence(host) }))
-    .filter(({ evidence }) => evidence.length > 0);
-  const [first, second] = found;
-  if (first !== undefined && second !== undefined) {
-    throw new ShimctlError(
-      "unsupported-node",
-      `Cannot choose between two engines on this node: ${first.evidence[0]} and ${second.evidence[0]}`,
-      {
-        hint: `pass --engine ${first.layout.engine} or --engine ${second.layout.engine}`,
-      },
-    );
-  }
+  const evident = withoutRefined(
+    named
+      .map((layout) => ({ layout, evidence: layout.evidence(host, daemons) }))
+      .filter(({ evidence }) => evidence.length > 0),
+  );
   const said = saidSo(host, wish);
-  const layout = first?.layout ?? (said.length > 0 ? named[0] : undefined);
+  const chosen = choose(evident, named, wish, daemons);
+  const layout = chosen?.layout ?? (said.length > 0 ? named[0] : undefined);
   if (layout === undefined) {
-    const names = named.map((each) => each.engine).join(" or ");
+    const names = [...new Set(named.map((each) => each.engine))].join(" or ");
     throw new ShimctlError(
       "unsupported-node",
       `Cannot find a container engine below ${host.root}: no configuration, binary, unit or socket of ${names}`,
@@ -40,15 +36,94 @@ export function detect(
       },
     );
   }
+  const daemon = daemons.find((each) => layout.isDaemon(each));
+  const places = layout.places(host, daemon);
   return {
     layout,
-    evidence: [...(first?.evidence ?? []), ...said],
+    places,
+    daemon,
+    evidence: [...(chosen?.evidence ?? []), ...said],
     site: {
       layout: layout.name,
-      rootFile: wish.config ?? layout.rootFile,
-      version: versionOf(layout, host, wish, goVersion),
+      rootFile: wish.config ?? places.rootFile,
+      version: versionOf(layout, places, host, wish, goVersion),
+      ...(places.source === undefined || wish.config !== undefined ? {} : { source: places.source }),
     },
   };
+}
+
+interface Evident {
+  readonly layout: Layout;
+  readonly evidence: readonly string[];
+}
+
+/** A special case is meant where both it and the general one are evident. */
+function withoutRefined(evident: readonly Evident[]): Evident[] {
+  const isRefined = (name: string): boolean => evident.some(({ layout }) => layout.refines === name);
+  return evident.filter(({ layout }) => !isRefined(layout.name));
+}
+
+/** The one layout that is meant; `undefined` where none is evident. */
+function choose(
+  evident: readonly Evident[],
+  named: readonly Layout[],
+  wish: Wish,
+  daemons: readonly Daemon[],
+): Evident | undefined {
+  const wished = named.filter((layout) => isCalled(layout, wish.layout));
+  if (wish.layout !== undefined) {
+    if (wished.length === 0) throw unknownLayout(wish.layout, named);
+    const found = evident.filter(({ layout }) => wished.includes(layout));
+    const [first, ...others] = found;
+    if (first !== undefined && others.length === 0) return first;
+    const other = evident[0];
+    if (first === undefined && other !== undefined) {
+      throw new ShimctlError(
+        "unsupported-node",
+        `Cannot use --layout ${wish.layout}, as this node is ${other.layout.title}: ${other.evidence[0]}`,
+        { hint: `pass --layout ${other.layout.name}, or leave it out` },
+      );
+    }
+    const only = wished.length === 1 ? wished[0] : undefined;
+    if (first === undefined && only !== undefined)
+      return { layout: only, evidence: [`--layout ${wish.layout}`] };
+    if (first !== undefined) return settle(found, daemons);
+    throw ambiguous(wished.map((layout) => ({ layout, evidence: [`--layout ${wish.layout}`] })));
+  }
+  return settle(evident, daemons);
+}
+
+/** The only one, or the only one whose daemon runs. */
+function settle(evident: readonly Evident[], daemons: readonly Daemon[]): Evident | undefined {
+  if (evident.length < 2) return evident[0];
+  const running = evident.filter(({ layout }) =>
+    daemons.some((daemon) => daemon.active === true && layout.isDaemon(daemon)),
+  );
+  const [only, ...others] = running;
+  if (only !== undefined && others.length === 0) return only;
+  throw ambiguous(evident);
+}
+
+function ambiguous(evident: readonly Evident[]): ShimctlError {
+  const engines = new Set(evident.map(({ layout }) => layout.engine));
+  const options = evident.map(({ layout }) =>
+    engines.size === evident.length ? `--engine ${layout.engine}` : `--layout ${layout.name}`,
+  );
+  return new ShimctlError(
+    "unsupported-node",
+    `Cannot choose between ${evident.length === 2 ? "two" : evident.length} engines on this node: ${evident.map(({ evidence }) => evidence[0]).join(" and ")}`,
+    { hint: `pass ${options.join(" or ")}` },
+  );
+}
+
+function isCalled(layout: Layout, name: string | undefined): boolean {
+  return name !== undefined && (layout.name === name || layout.family === name);
+}
+
+function unknownLayout(name: string, named: readonly Layout[]): ShimctlError {
+  return new ShimctlError("usage", `Cannot use --layout, as no such layout is known: ${name.slice(0, 60)}`, {
+    hint: `the layouts are ${named.map((layout) => layout.name).join(", ")}`,
+  });
 }
 
 /** What the command line says counts where the node itself says nothing. */
@@ -69,12 +144,13 @@ export interface ModuleVersion {
 
 function versionOf(
   layout: Layout,
+  places: Places,
   host: HostFiles,
   wish: Wish,
   goVersion: (path: string) => ModuleVersion | undefined,
 ): EngineVersion | undefined {
   if (wish.version !== undefined) return supported(layout, parseVersion(wish.version, wish.versionOption));
-  const known = layout.binaries
+  const known = places.binaries
     .filter((path) => host.exists(path))
     .flatMap((path) => {
       const version = fromModule(layout, goVersion(path), path);

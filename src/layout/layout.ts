@@ -1,28 +1,65 @@
-import type { EngineName, Site } from "../engine/backend.ts";
+import type { EngineName, Site, Source } from "../engine/backend.ts";
 import type { HostFiles } from "../host/host.ts";
 
 /** What the command line says about where the engine is. */
 export interface Wish {
   readonly engine: "auto" | EngineName;
+  /** A layout's name, or that of its family. */
+  readonly layout?: string | undefined;
   readonly config: string | undefined;
   readonly version: string | undefined;
   /** How errors call what gave the version. */
   readonly versionOption?: string | undefined;
 }
 
-/** Where an engine's files live on one kind of node. Adding one means one file and one line in `registry.ts`. */
-export interface Layout {
-  readonly name: string;
-  readonly engine: EngineName;
-  /** What on this node speaks for the layout; empty when nothing does. */
-  evidence(host: HostFiles): readonly string[];
+/** A daemon as its unit starts it, or as it was seen running. */
+export interface Daemon {
+  /** `undefined` for a process that was only seen in /proc. */
+  readonly unit: string | undefined;
+  /** Its program and arguments, the unit's variables put in. */
+  readonly argv: readonly string[];
+  readonly environment: Readonly<Record<string, string>>;
+  /** Whether it runs; `undefined` where nobody can tell. */
+  readonly active: boolean | undefined;
+  /** How this is known, for people: `k3s.service, over D-Bus`, or the path of a unit file. */
+  readonly source: string;
+}
+
+/** Where an engine's files live on one node. */
+export interface Places {
+  /** What decides version and plugin ids: the file that the engine is started with, or that one is made from. */
   readonly rootFile: string;
-  readonly unit: string;
-  /** KillModes of that unit under which pods outlive their engine (systemd.kill(5)). */
-  readonly killModes: readonly string[];
+  /** Where edits go, when something else writes the root file anew. */
+  readonly source?: Source;
   readonly socket: string;
   /** Where the engine's binary may be, first match wins. */
   readonly binaries: readonly string[];
+}
+
+/** One kind of node. Adding one means one file and one line in `registry.ts`. */
+export interface Layout {
+  readonly name: string;
+  /** What `--layout` may call it too: `k3s` is the server and the agent. */
+  readonly family?: string;
+  /** For people: `k3s server`. */
+  readonly title: string;
+  readonly engine: EngineName;
+  /** The layout that this one is a special case of: where both are evident, this one is meant. */
+  readonly refines?: string;
+  /** What on this node speaks for the layout; empty when nothing does. */
+  evidence(host: HostFiles, daemons: readonly Daemon[]): readonly string[];
+  /** Its unit where nobody says otherwise. */
+  readonly unit: string;
+  /** Whether a daemon is this layout's. */
+  isDaemon(daemon: Daemon): boolean;
+  /** @param daemon its own, where it is known: it may say that the files are elsewhere */
+  places(host: HostFiles, daemon: Daemon | undefined): Places;
+  /** KillModes of that unit under which pods outlive their engine (systemd.kill(5)). */
+  readonly killModes: readonly string[];
+  /** Absent: the unit is restarted. `itself`: its supervisor sees the change and restarts the engine. */
+  readonly restarts?: "itself";
+  /** What of an edit outlives what, for people. */
+  readonly survives: string;
   /** The Go package of the binary; a group, where it has one, is the engine's major version. */
   readonly module: RegExp;
   /** Releases before this one are refused. */
@@ -31,6 +68,26 @@ export interface Layout {
 
 export interface Found {
   readonly layout: Layout;
+  readonly places: Places;
+  /** The daemon that was recognised as this layout's. */
+  readonly daemon: Daemon | undefined;
   readonly site: Site;
   readonly evidence: readonly string[];
+}
+
+/** Whether a daemon runs one of these programs, by the name of its file. */
+export function runs({ argv }: Daemon, ...programs: readonly string[]): boolean {
+  const program = argv[0] ?? "";
+  return programs.includes(program.slice(program.lastIndexOf("/") + 1));
+}
+
+/** Where a unit's file may stand, in the order of systemd.unit(5). */
+export function unitFiles(unit: string): string[] {
+  return [
+    "/etc/systemd/system",
+    "/run/systemd/system",
+    "/usr/local/lib/systemd/system",
+    "/usr/lib/systemd/system",
+    "/lib/systemd/system",
+  ].map((folder) => `${folder}/${unit}`);
 }

@@ -2,7 +2,7 @@ import type { Backend, EngineView, FileEdit, Site, Snapshot } from "../../src/en
 import { assertIntact, definedByOthers } from "../../src/engine/ownership.ts";
 import { isTable, tableAt } from "../../src/engine/tables.ts";
 import type { Handler } from "../../src/handler/model.ts";
-import type { Layout } from "../../src/layout/layout.ts";
+import { type Layout, runs } from "../../src/layout/layout.ts";
 import { decodeToml, encodeToml } from "../../src/toml/decode.ts";
 import { findBlocks, removeBlock, setBlock } from "../../src/toml/edit.ts";
 import { parseToml } from "../../src/toml/parse.ts";
@@ -22,11 +22,12 @@ export const toyLayout: Layout = {
   name: "toy",
   engine: "toy" as Layout["engine"],
   evidence: (host) => ["/etc/toy.toml"].filter((path) => host.exists(path)),
-  rootFile: "/etc/toy.toml",
+  title: "a toy",
+  places: () => ({ rootFile: "/etc/toy.toml", socket: "/run/toy.sock", binaries: [] }),
   unit: "toy.service",
+  isDaemon: (daemon) => runs(daemon, "toyd"),
   killModes: ["process"],
-  socket: "/run/toy.sock",
-  binaries: [],
+  survives: "everything",
   module: /^example\.com\/toy$/,
   oldest: { major: 1, minor: 0 },
 };
