@@ -3,7 +3,7 @@ import { leftBy } from "../engine/left_by.ts";
 import { ExitCode, type ShimctlError } from "../error.ts";
 import { type LiveEngine, openLive } from "../host/live.ts";
 import { deniedReason } from "../host/root.ts";
-import { type Drift, holdingsDrift } from "../transaction/drift.ts";
+import { type Drift, holdingsDrift, unmarkedOn } from "../transaction/drift.ts";
 import { readEngine } from "../transaction/gather.ts";
 import { holdsOn, holdWords, wholeNode } from "../transaction/hold.ts";
 import { unfinished } from "../transaction/journal.ts";
@@ -39,7 +39,7 @@ export async function status(io: Io, parsed: Parsed): Promise<number> {
     return broken(io, parsed, explained(thrown, node.host));
   }
   const problems = [...view.check(node.host), ...stateProblems(state, view.state.holdings)];
-  const drift: Drift[] = holdingsDrift(ownersOf(record, node.site.rootFile), view.state);
+  const drift: Drift[] = holdingsDrift(ownersOf(record, node.site.rootFile), view);
   const temps = unexplainedTemps(
     node.host,
     [node.site.rootFile, ...view.state.loaded],
@@ -75,7 +75,9 @@ export async function status(io: Io, parsed: Parsed): Promise<number> {
   const code = { broken: ExitCode.broken, drifted: ExitCode.drifted, "in sync": ExitCode.done }[result];
   const { engine, schema, loaded, handlers, defaultHandler, holdings } = view.state;
   const version = node.site.version;
-  const left = leftBy(view.state, (path) => node.host.exists(path));
+  const ours = unmarkedOn(ownersOf(record, node.site.rootFile), view);
+  const foreign = view.state.foreign.filter(({ name, path }) => ours.get(name)?.includes(path) !== true);
+  const left = leftBy({ ...view.state, foreign }, (path) => node.host.exists(path));
   if (parsed.options.json) {
     io.out(
       document("status", result, undefined, {

@@ -36,7 +36,10 @@ export function adopt(
 ): Adopted[] {
   if (adopting?.mode === "leave") return [];
   return places.map(({ path, line, owner, meaning }) => {
-    const again = adopting?.before.get(name)?.includes(path) === true && owner === undefined;
+    const isIn = (places: Adopting["before"] | undefined) =>
+      owner === undefined && places?.get(name)?.includes(path) === true;
+    const isOurs = isIn(adopting?.unmarked) && !isIn(adopting?.before);
+    const again = isOurs || isIn(adopting?.before);
     if (adopting?.mode === undefined && !again) {
       throw owner === undefined
         ? definedByOthers(name, path, line)
@@ -60,6 +63,7 @@ export function adopt(
       path,
       ...(line === undefined ? {} : { line }),
       owner,
+      ...(isOurs ? { isOurs } : {}),
       ...(difference === undefined ? {} : { difference }),
     };
   });

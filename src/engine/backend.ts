@@ -129,7 +129,12 @@ export interface Adopting {
   readonly mode: "identical" | "replace" | "leave" | undefined;
   /** By handler, the files that it was taken out of before: what stands there again goes again. */
   readonly before: ReadonlyMap<string, readonly string[]>;
+  /** What `unmarked` found: these go without being asked for, and what is desired of them gets its markers back. */
+  readonly unmarked: Unmarked;
 }
+
+/** By handler, the files in which what we wrote stands without our markers. */
+export type Unmarked = ReadonlyMap<string, readonly string[]>;
 
 /** A definition that an edit takes out of a file. */
 export interface Adopted {
@@ -138,6 +143,8 @@ export interface Adopted {
   readonly line?: number;
   /** The owner in whose block it stands; `undefined` for the administrator's and other tools'. */
   readonly owner: string | undefined;
+  /** It is what we wrote ourselves, without its markers: nothing of anybody else's. */
+  readonly isOurs?: true;
   /** Where ours means something else to the engine: both, one key a line, secrets redacted. */
   readonly difference?: Difference;
 }
@@ -190,6 +197,12 @@ export interface EngineView {
   plan(owner: string, desired: readonly Handler[], adopting?: Adopting): FileEdit[];
   /** The engine's own rules on the merged configuration, and the binaries and files that handlers name. */
   check(facts: HostFacts): Problem[];
+  /**
+   * Which of these handlers, all that an owner is known to have installed, stand in no block of ours with the same
+   * meaning: another program wrote a file anew without its comments, our markers among them, or copied it. All of
+   * them or none.
+   */
+  unmarked(installed: readonly Handler[]): Unmarked;
   /** What must be on the host for these handlers to run a pod. */
   needs(handlers: readonly Handler[]): Need[];
   /** What `owner` has now, resolved; kept verbatim when other handlers are added to it. */

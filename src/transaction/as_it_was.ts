@@ -116,11 +116,17 @@ function isSound(
       candidate = backend.read(site, withEdits(host, backend, site, seen, edits.slice(0, count)));
       if (errorsOf(candidate).some((error) => !known.has(error))) return false;
     }
-    const mine = new Set(view.handlersOf(owner).map(({ name }) => name));
+    const mine = new Set([...view.handlersOf(owner), ...handlers].map(({ name }) => name));
+    // Where it had lost its markers before, so it has again.
+    const unmarked = candidate.unmarked(handlers);
+    const isMarked = new Set(candidate.handlersOf(owner).map(({ name }) => name));
+    const marked = handlers.filter(({ name }) => isMarked.has(name) || !unmarked.has(name));
+    const inEffect = new Set(candidate.state.handlers.map(({ name }) => name));
     return (
-      candidate.plan(owner, handlers).length === 0 &&
+      candidate.plan(owner, marked).length === 0 &&
+      [...unmarked.keys()].every((name) => inEffect.has(name)) &&
       candidate.state.defaultHandler === view.state.defaultHandler &&
-      isSame(othersIn(view, owner, new Set()), othersIn(candidate, owner, mine))
+      isSame(othersIn(view, owner, new Set(unmarked.keys())), othersIn(candidate, owner, mine))
     );
   } catch (error) {
     if (error instanceof ShimctlError) return false;

@@ -1,4 +1,4 @@
-import type { EngineView, FileEdit, Snapshot } from "../engine/backend.ts";
+import type { EngineState, EngineView, FileEdit, Snapshot } from "../engine/backend.ts";
 import { ShimctlError } from "../error.ts";
 import type { Asked, Basis } from "../handler/asked.ts";
 import type { Handler } from "../handler/model.ts";
@@ -29,19 +29,26 @@ export interface Rollback {
 export function desired(
   intent: Intent,
   owner: string,
-  view: EngineView,
-  recorded: { readonly handlers: readonly Handler[]; readonly adopted: AdoptedHandlers },
+  state: EngineState,
+  recorded: {
+    readonly handlers: readonly Handler[];
+    readonly adopted: AdoptedHandlers;
+    /** What the files hold of the owner. */
+    readonly found: readonly Handler[];
+    /** By handler: which other owner installed it. */
+    readonly others: ReadonlyMap<string, { readonly owner: string }>;
+  },
   /** In use by pods, or another instance's: `apply` and `uninstall` leave these. */
   kept: ReadonlySet<string> = new Set(),
 ): Handler[] {
   if (intent.command === "rollback") return intent.handlers.map(({ handler }) => handler);
-  const found = view.handlersOf(owner);
+  const { found } = recorded;
   // What a tool wrote again where we had taken it out is no decision against ours.
   const isAdopted = (name: string, path: string | undefined) =>
     Object.hasOwn(recorded.adopted, name) &&
     recorded.adopted[name]?.some((from) => from.path === path) === true;
   const takenSince = (name: string) =>
-    view.state.handlers.some(
+    state.handlers.some(
       (handler) =>
         handler.name === name &&
         handler.path !== undefined &&
@@ -67,15 +74,16 @@ export function desired(
   if (names === "all") return current.filter(({ name }) => kept.has(name));
   for (const name of names) {
     if (current.some((handler) => handler.name === name)) continue;
-    const other = view.state.handlers.find((handler) => handler.name === name);
+    const other = state.handlers.find((handler) => handler.name === name);
     // Never installed, or removed already: done. Somebody else's: theirs to remove.
     if (other?.path === undefined) continue;
+    const whose = other.owner ?? recorded.others.get(name)?.owner;
     throw new ShimctlError(
       "conflict",
-      `Cannot uninstall handler '${name}', as ${other.owner === undefined ? "it was not installed by shimctl" : `it belongs to owner '${other.owner}'`}`,
+      `Cannot uninstall handler '${name}', as ${whose === undefined ? "it was not installed by shimctl" : `it belongs to owner '${whose}'`}`,
       {
         path: other.path,
-        hint: other.owner === undefined ? "remove it where it is defined" : `use --owner ${other.owner}`,
+        hint: whose === undefined ? "remove it where it is defined" : `use --owner ${whose}`,
       },
     );
   }

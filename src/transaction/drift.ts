@@ -1,4 +1,4 @@
-import type { EngineState } from "../engine/backend.ts";
+import type { EngineView, Unmarked } from "../engine/backend.ts";
 import type { Owners } from "./record.ts";
 
 export interface Drift {
@@ -8,8 +8,13 @@ export interface Drift {
   readonly line?: number;
 }
 
+/** What the owners installed and what stands without markers, by handler: nobody else's. */
+export function unmarkedOn(owners: Owners, { unmarked }: EngineView): Unmarked {
+  return new Map(Object.values(owners).flatMap(({ handlers }) => [...unmarked(Object.values(handlers))]));
+}
+
 /** What the record says of one configuration beside what the files say. */
-export function holdingsDrift(owners: Owners, engine: EngineState): Drift[] {
+export function holdingsDrift(owners: Owners, { state: engine, unmarked }: EngineView): Drift[] {
   const drift: Drift[] = [];
   for (const holding of engine.holdings) {
     const at = { owner: holding.owner, path: holding.path, line: holding.line };
@@ -20,7 +25,15 @@ export function holdingsDrift(owners: Owners, engine: EngineState): Drift[] {
     const held = engine.holdings
       .filter((holding) => holding.owner === owner)
       .flatMap((holding) => holding.handlers);
-    const gone = Object.keys(entry.handlers).filter((name) => !held.includes(name));
+    const bare = unmarked(Object.values(entry.handlers));
+    for (const [name, paths] of bare)
+      for (const path of paths)
+        drift.push({
+          owner,
+          message: `'${name}' stands here without its markers, as another program wrote this file: the next change mends that`,
+          path,
+        });
+    const gone = Object.keys(entry.handlers).filter((name) => !held.includes(name) && !bare.has(name));
     if (gone.length > 0)
       drift.push({ owner, message: `installed before and gone since: ${gone.join(", ")}` });
     for (const { name, path, line } of engine.foreign) {

@@ -1,5 +1,14 @@
 import { dirname } from "node:path/posix";
-import type { Adopting, EngineView, Expectation, FileEdit, Problem, Snapshot } from "../engine/backend.ts";
+import type {
+  Adopting,
+  EngineState,
+  EngineView,
+  Expectation,
+  FileEdit,
+  Problem,
+  Snapshot,
+  Unmarked,
+} from "../engine/backend.ts";
 import { ShimctlError } from "../error.ts";
 import type { Bases } from "../handler/asked.ts";
 import type { Handler, Need } from "../handler/model.ts";
@@ -15,7 +24,16 @@ import type { Environment } from "./environment.ts";
 import { type Incarnation, type Known, type Order, orderAfter, staying } from "./epoch.ts";
 import { withEdits } from "./gather.ts";
 import type { Proof } from "./outcome.ts";
-import { type AdoptedFrom, type AdoptedHandlers, adoptedBy, basesIn, handlersIn, orderIn } from "./record.ts";
+import {
+  type AdoptedFrom,
+  type AdoptedHandlers,
+  adoptedBy,
+  basesIn,
+  handlersIn,
+  type Owners,
+  orderIn,
+  ownersOf,
+} from "./record.ts";
 import { basesAfter, settle } from "./settle.ts";
 import { type NodeState, stateFolder } from "./state.ts";
 
@@ -84,6 +102,8 @@ export interface Recorded {
   /** Of the owner's incarnations. */
   readonly known: Known;
   readonly adopted: AdoptedHandlers;
+  /** By handler: which other owner installed it, and whether after this one's last change. */
+  readonly others: ReadonlyMap<string, { readonly owner: string; readonly isLater: boolean }>;
 }
 
 export function recordedOf(env: Environment, state: NodeState, request: Request): Recorded {
@@ -94,7 +114,19 @@ export function recordedOf(env: Environment, state: NodeState, request: Request)
     bases: basesIn(record, rootFile, request.owner),
     known: orderIn(record, rootFile, request.owner, env.now()),
     adopted: adoptedBy(record, rootFile, request.owner),
+    others: recordedByOthers(ownersOf(record, rootFile), request.owner),
   };
+}
+
+/** What another owner installed after this one had lost it stands in the record twice. */
+function recordedByOthers(owners: Owners, owner: string): Recorded["others"] {
+  const own = Object.hasOwn(owners, owner) ? (owners[owner]?.updated ?? "") : "";
+  const others = Object.entries(owners).filter(([name]) => name !== owner);
+  return new Map(
+    others.flatMap(([name, { handlers, updated }]) =>
+      Object.keys(handlers).map((handler) => [handler, { owner: name, isLater: updated >= own }] as const),
+    ),
+  );
 }
 
 /** What an edit takes over, as the record keeps it. */
@@ -112,11 +144,16 @@ export function adoptedIn(edits: readonly FileEdit[]): Record<string, AdoptedFro
 }
 
 /** What may be taken out of others' files; `undefined` for the usual run, which takes nothing. */
-export function adoptingOf(request: Request, { adopted }: Recorded): Adopting | undefined {
-  const again = Object.entries(adopted);
-  if (request.adopt === undefined && again.length === 0) return undefined;
+function adoptingOf(request: Request, { adopted }: Recorded, unmarked: Unmarked): Adopting | undefined {
+  if (!adoptsAny(request, { adopted }) && unmarked.size === 0) return undefined;
   const paths = (places: readonly AdoptedFrom[]) => places.map(({ path }) => path);
-  return { mode: request.adopt, before: new Map(again.map(([name, places]) => [name, paths(places)])) };
+  const before = new Map(Object.entries(adopted).map(([name, places]) => [name, paths(places)]));
+  return { mode: request.adopt, before, unmarked };
+}
+
+/** Whether a run may take anything out of others' files. */
+export function adoptsAny(request: Request, { adopted }: Pick<Recorded, "adopted">): boolean {
+  return request.adopt !== undefined || Object.keys(adopted).length > 0;
 }
 
 export function prepare(
@@ -135,15 +172,23 @@ export function prepare(
   );
   const others = othersHandlers(intent, recorded.known, request.incarnation);
   const kept = new Set([...inUse, ...others.keys()]);
-  const handlers = desired(intent, request.owner, view, recorded, kept);
-  const planned = view.plan(request.owner, handlers, adoptingOf(request, recorded));
+  const marked = view.handlersOf(request.owner);
+  const unmarked = view.unmarked(
+    recorded.handlers.filter(({ name }) => recorded.others.get(name)?.isLater !== true),
+  );
+  const isMarked = new Set(marked.map(({ name }) => name));
+  const previous = [
+    ...marked,
+    ...recorded.handlers.filter(({ name }) => unmarked.has(name) && !isMarked.has(name)),
+  ];
+  const handlers = desired(intent, request.owner, view.state, { ...recorded, found: previous }, kept);
+  const planned = view.plan(request.owner, handlers, adoptingOf(request, recorded, unmarked));
   const edits = intent.command === "rollback" ? intent.asItWas(seen, view, planned) : planned;
   refuseDangling(host, site.rootFile, edits);
-  const previous = view.handlersOf(request.owner);
   const missing = missingOnHost(host, view.needs(brought(intent, previous)), request.allowMissing);
   const candidateSeen = edits.length === 0 ? seen : withEdits(host, backend, site, seen, edits);
   const candidate = edits.length === 0 ? view : backend.read(site, candidateSeen);
-  refuseLosingDefault(view, handlers, request.owner);
+  refuseLosingDefault(view.state, handlers, previous);
   // What uninstall leaves is what others wrote. Where that was broken before us, it is theirs to mend.
   const removing =
     intent.command === "uninstall" ||
@@ -165,7 +210,10 @@ export function prepare(
   const proves = env.proveWith !== undefined && edits.length > 0;
   if (proves) env.proveWith?.(candidate);
   const left = candidate.handlersOf(request.owner);
-  const expectation = view.expect(request.owner, handlers);
+  const expected = view.expect(request.owner, handlers);
+  const stays = new Set([...handlers.map(({ name }) => name), ...expected.absent]);
+  const gone = [...unmarked.keys()].filter((name) => !stays.has(name));
+  const expectation = { ...expected, absent: [...expected.absent, ...gone] };
   return {
     edits,
     seen,
@@ -243,9 +291,12 @@ function refuseDangling(host: Host, rootFile: string, edits: readonly FileEdit[]
 }
 
 /** Without its default handler the engine does not load its CRI plugin, and the node is lost. */
-function refuseLosingDefault(view: EngineView, wanted: readonly Handler[], owner: string): void {
-  const { defaultHandler, defaultKey } = view.state;
-  const had = view.handlersOf(owner).some((handler) => handler.name === defaultHandler);
+function refuseLosingDefault(
+  { defaultHandler, defaultKey }: EngineState,
+  wanted: readonly Handler[],
+  previous: readonly Handler[],
+): void {
+  const had = previous.some((handler) => handler.name === defaultHandler);
   if (!had || wanted.some((handler) => handler.name === defaultHandler)) return;
   throw new ShimctlError("in-use", `Cannot remove handler '${defaultHandler}', as ${defaultKey} names it`, {
     hint: `set ${defaultKey} to another handler first`,

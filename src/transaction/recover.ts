@@ -463,14 +463,17 @@ function commit(work: Work, edit: FileEdit): Promise<{ stale: boolean }> {
   });
 }
 
-/** Where a rollback had given others back what was taken over from them, it is taken over again. */
-function adoptedBefore({ env, state, operation }: Work): Adopting | undefined {
-  const { owner, reverts } = operation.begin;
-  if (reverts === undefined) return undefined;
+/**
+ * What had lost its markers gets them back. Where a rollback had given others back what was taken over from them,
+ * it is taken over again.
+ */
+function adoptedBefore({ env, state, operation }: Work, view: EngineView): Adopting {
+  const { owner, reverts, previous } = operation.begin;
+  const unmarked = view.unmarked(previous);
+  if (reverts === undefined) return { mode: undefined, before: new Map(), unmarked };
   const adopted = Object.entries(adoptedBy(state.readRecord().record, env.site.rootFile, owner));
-  if (adopted.length === 0) return undefined;
   const before = new Map(adopted.map(([name, places]) => [name, places.map(({ path }) => path)]));
-  return { mode: undefined, before };
+  return { mode: undefined, before, unmarked };
 }
 
 /**
@@ -486,12 +489,12 @@ async function undo(work: Work): Promise<void> {
     // What is put back may stand beside what the owner had: so it was before.
     const edits =
       adopted === undefined || reverts !== undefined
-        ? asItWas(env, state, taken, seen, view, view.plan(owner, previous, adoptedBefore(work)))
+        ? asItWas(env, state, taken, seen, view, view.plan(owner, previous, adoptedBefore(work, view)))
         : (await import("./give_back.ts")).givingBack(
             env,
             state,
             operation,
-            view.plan(owner, previous, { mode: "leave", before: new Map() }),
+            view.plan(owner, previous, { mode: "leave", before: new Map(), unmarked: new Map() }),
           );
     if (edits.length === 0) break;
     if (attempt === attempts) {

@@ -116,17 +116,27 @@ const shortest = 4;
 
 /** What somebody has changed since is theirs: it is neither taken back nor written over. */
 function refuseChanged(view: EngineView, owner: string, last: Operation, id: string): void {
-  // That others define it too by now is not what is asked here.
-  const [edit] = view.plan(owner, last.desired, { mode: "leave", before: new Map() });
-  if (edit === undefined) return;
+  const path = changedSince(view, owner, last);
+  if (path === undefined) return;
   throw new ShimctlError(
     "conflict",
     `Cannot roll back, as somebody changed what operation ${id} of owner '${owner}' left in this file`,
     {
-      path: edit.path,
+      path,
       hint: "see `shimctl status` and `shimctl diff`; then say what shall be there by install, apply or uninstall",
     },
   );
+}
+
+/** The first file in which what an operation left is not there any more, or could not even be written again. */
+function changedSince(view: EngineView, owner: string, last: Operation): string | undefined {
+  try {
+    // That others define it too by now is not what is asked here.
+    return view.plan(owner, last.desired, { mode: "leave", before: new Map(), unmarked: new Map() })[0]?.path;
+  } catch (error) {
+    if (error instanceof ShimctlError && error.facts.path !== undefined) return error.facts.path;
+    throw error;
+  }
 }
 
 /** Without the old bytes of their files, others would not get back what was taken over from them. */

@@ -27,7 +27,7 @@ import { type Adoption, type Change, type Outcome, type Proof, withState } from 
 import { cleanFolders, recordOwner } from "./owner.ts";
 import {
   adoptedIn,
-  adoptingOf,
+  adoptsAny,
   type Planned,
   prepare,
   type Request,
@@ -418,7 +418,7 @@ function begin(
     desired: [...planned.handlers],
     bases: planned.bases,
     ...(planned.order === undefined ? {} : { order: planned.order }),
-    ...(adoptingOf(request, planned.recorded) === undefined ? {} : { adopted: adoptedIn(planned.edits) }),
+    ...(adoptsAny(request, planned.recorded) ? { adopted: adoptedIn(planned.edits) } : {}),
     folders: [...folders],
     ...(Object.keys(planned.recorded.bases).length === 0 ? {} : { previousBases: planned.recorded.bases }),
     ...(request.intent.command === "rollback" ? { reverts: [...request.intent.reverts] } : {}),

@@ -33,6 +33,59 @@ function run(node: Node, args: readonly string[], inject: readonly string[] = []
   return spawnSync(argv[0] ?? "", argv.slice(1), { stdio: "ignore", timeout: 60_000 }).status;
 }
 
+/** As a program leaves it that parses the file and writes it anew: nothing in it has a `#` in a string. */
+function withoutComments(text: string): string {
+  return text.replace(/^ *#.*\n/gm, "").replace(/ *#.*/g, "");
+}
+
+describe.skipIf(!strace).each([
+  ["puts its markers back", ["install", "kata-qemu"]],
+  ["takes it away", ["uninstall", "kata-qemu"]],
+] as const)("a run that finds its handler without markers and %s", (_, command) => {
+  test("is undone to the byte or done where it is killed at any change", () => {
+    const masked = "/etc/containerd/conf.d/99-copy.toml";
+    const nodeWith = () => {
+      const node = Node.of(markedCase);
+      expect(run(node, ["install", "kata-qemu"])).toBe(0);
+      const text = withoutComments(node.text());
+      // On 1.x the last file with a CRI table masks the others: what nvidia-ctk makes is a copy of all handlers.
+      const copy = `version = 2\n\n[plugins${text.split("[plugins").slice(1).join("[plugins").split("[timeouts]")[0]}`;
+      node.place(masked, copy);
+      node.place(markedCase.main, text.replace("version = 2", `version = 2\nimports = ["${masked}"]`));
+      return node;
+    };
+    using whole = nodeWith();
+    const before = configuration(whole);
+    expect(run(whole, [...command])).toBe(0);
+    const after = configuration(whole);
+    using mended = nodeWith();
+    expect(run(mended, ["install", "kata-qemu"])).toBe(0);
+    expect(whole.text(masked).includes("kata")).toBe(command[0] === "install");
+    expect(whole.text()).not.toContain("kata");
+    let kills = 0;
+    for (const call of calls) {
+      for (let nth = 1; ; nth++) {
+        using node = nodeWith();
+        const inject = ["-e", `trace=${call}`, "-e", `inject=${call}:signal=KILL:when=${nth}`];
+        if (run(node, [...command], ["strace", "-f", "-qq", "-o", "/dev/null", ...inject]) !== null) break;
+        kills++;
+        // Another owner's run ends it, and mends nothing.
+        const next = ["uninstall", "no-such-handler", "--owner", "other"];
+        expect([call, nth, run(node, next)]).toEqual([call, nth, 0]);
+        const end = configuration(node);
+        // Undone without the old bytes, the handler is where it was, with its markers.
+        const isWhole = [before, after, configuration(mended)].some(
+          (tree) => JSON.stringify(tree) === JSON.stringify(end),
+        );
+        expect([call, nth, isWhole ? "whole" : end]).toEqual([call, nth, "whole"]);
+        expect(run(node, [...command])).toBe(0);
+        expect(configuration(node)).toEqual(after);
+      }
+    }
+    expect(kills).toBeGreaterThan(10);
+  }, 300_000);
+});
+
 describe.skipIf(!strace).each([markedCase, importedCase, crioCase])("a run on $name", (engineCase) => {
   const [path, text] = leftIn(engineCase);
   const nodeWith = () => {

@@ -1,7 +1,7 @@
 import { describe, expect, test } from "bun:test";
 import { existsSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { sha256 } from "../../src/sha256.ts";
-import { type EngineCase, engineCases } from "../support/engine_case.ts";
+import { type EngineCase, engineCases, markedCase } from "../support/engine_case.ts";
 import { kataHandler, kataHandlerCrio } from "../support/leftovers.ts";
 import { Node } from "../support/node.ts";
 
@@ -313,4 +313,64 @@ test("an adopted default handler is never missing between two writes", async () 
   const paths = (ran.json()["changes"] as { path: string }[]).map((change) => change.path);
   expect(paths).toEqual(["/etc/containerd/conf.d/50-shimctl-default.toml", "/etc/containerd/config.toml"]);
   expect((await node.run(["uninstall", "--all"])).code).toBe(5);
+});
+
+describe("on 1.x, where another program has written the file anew without comments", () => {
+  const nodeWith = async (change: (text: string) => string = (text) => text) => {
+    const node = Node.of(markedCase);
+    expect((await node.run(["install", "kata-qemu", "--restart", "none"])).code).toBe(0);
+    node.place(markedCase.main, change(node.text().replace(/^ *#.*\n/gm, "")));
+    return node;
+  };
+  const commands = (node: Node, ...args: string[]) => node.run([...args, "--restart", "none", "--json"]);
+
+  test("status says so, and blames no other tool", async () => {
+    using node = await nodeWith();
+    const status = (await node.run(["status", "--json"])).json();
+    expect([status["result"], status["leftBy"], status["drift"]]).toMatchObject([
+      "drifted",
+      [],
+      [{ owner: "default", path: markedCase.main, message: expect.stringContaining("without its markers") }],
+    ]);
+  });
+
+  test("the next install puts the markers back, and nothing is adopted", async () => {
+    using node = await nodeWith();
+    const ran = await commands(node, "install", "kata-qemu");
+    expect([ran.code, ran.json()["adopted"], ran.json()["result"]]).toEqual([0, [], "changed"]);
+    expect(node.text().match(/^# (BEGIN|END) shimctl default/gm)?.length).toBe(2);
+    expect((await node.run(["status", "--json"])).json()["result"]).toBe("in sync");
+  });
+
+  test.each([["kata-qemu"], ["--all"]])("uninstall %s removes what was ours", async (what) => {
+    using node = await nodeWith();
+    expect((await commands(node, "uninstall", what)).code).toBe(0);
+    expect(node.text()).not.toContain("kata");
+  });
+
+  test("a definition that was changed as well is theirs", async () => {
+    using node = await nodeWith((text) => text.replace("configuration-qemu", "configuration-other"));
+    const before = node.text();
+    expect((await commands(node, "install", "kata-qemu")).code).toBe(5);
+    expect((await commands(node, "uninstall", "--all")).code).toBe(0);
+    expect(node.text()).toBe(before);
+  });
+
+  test("one that the default handler's key names by then is not taken away", async () => {
+    using node = await nodeWith(
+      (text) =>
+        `${text}\n[plugins."io.containerd.grpc.v1.cri".containerd]\ndefault_runtime_name = "kata-qemu"\n`,
+    );
+    const before = node.text();
+    expect((await commands(node, "uninstall", "kata-qemu")).code).toBe(5);
+    expect(node.text()).toBe(before);
+  });
+
+  test("another owner is told whose it is, and a rollback that somebody changed it", async () => {
+    using node = await nodeWith();
+    const other = await commands(node, "uninstall", "kata-qemu", "--owner", "other");
+    expect([other.code, other.out]).toEqual([5, expect.stringContaining("belongs to owner 'default'")]);
+    const back = await commands(node, "rollback");
+    expect([back.code, back.out]).toEqual([5, expect.stringContaining("Cannot roll back, as somebody")]);
+  });
 });

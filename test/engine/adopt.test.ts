@@ -99,6 +99,26 @@ for (const engine of ready) {
     );
 
     test.skipIf(peer === undefined)(
+      "what nvidia-ctk has written anew without our markers is ours still, and goes with uninstall",
+      async () => {
+        using node = new Node(engine.version, rootOf(engine));
+        expect((await node.run(["install", "kata-qemu", "runsc"])).code).toBe(0);
+        byNvidia(node);
+        for (const command of ["install", "uninstall"]) {
+          const ran = await node.run([command, "kata-qemu", "--json", "--prove-with", engine.containerd]);
+          expect([ran.code, ran.json()["error"]]).toEqual([0, null]);
+        }
+        const left = handlersOf(dump(engine, node.root).stdout, engine.version);
+        expect(Object.keys(left).sort()).toEqual(["nvidia", "runc", "runsc"]);
+        byNvidia(node);
+        expect((await node.run(["uninstall", "--all"])).code).toBe(0);
+        const last = handlersOf(dump(engine, node.root).stdout, engine.version);
+        expect(Object.keys(last).sort()).toEqual(["nvidia", "runc"]);
+        expect(node.text(root)).not.toMatch(/shimctl|kata|runsc/);
+      },
+    );
+
+    test.skipIf(peer === undefined)(
       "nvidia-ctk's next run after that is drift, and the next install mends it",
       async () => {
         using node = new Node(engine.version, rootOf(engine));

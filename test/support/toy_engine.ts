@@ -89,6 +89,7 @@ function view({ rootFile }: Site, seen: Snapshot): EngineView {
   };
 
   return {
+    unmarked: () => new Map(),
     state: {
       engine: toy.name,
       schema: 1,

@@ -15,6 +15,7 @@ import type {
   Holding,
   ServedHandler,
   Snapshot,
+  Unmarked,
 } from "../backend.ts";
 import { assertIntact, newerBlocks, refuseNewer, undefinedFor, writtenByNewer } from "../ownership.ts";
 import { isTable, tableAt } from "../tables.ts";
@@ -74,6 +75,7 @@ function view(node: Understood): EngineView {
     state,
     handlersOf,
     plan: (owner, desired, adopting) => plan(node, owner, desired, handlersOf(owner), adopting),
+    unmarked: (installed) => unmarked(node, installed),
     check: (facts) => [...check(node, facts), ...newerBlocks([...node.loaded, ...node.unread])],
     needs: (handlers) => handlers.flatMap(needs),
     stage: (folder) => stage(node.loaded, folder),
@@ -233,6 +235,10 @@ function plan(
     if (handler.containerd === undefined) throw undefinedFor("containerd", "containerd", handler.name);
     return adoptedFor(node, owner, handler, adopting);
   });
+  for (const [handler, paths] of adopting?.unmarked ?? []) {
+    if (handlers.some(({ name }) => name === handler)) continue;
+    taking.push(...paths.map((path): Adopted => ({ handler, path, owner: undefined, isOurs: true })));
+  }
   for (const file of [...node.loaded, ...node.unread]) {
     for (const block of file.blocks) if (block.owner === owner) assertIntact(block, file.path);
   }
@@ -278,6 +284,35 @@ function adoptedFor(
   return adopt(name, ours, places, adopting);
 }
 
+/**
+ * A program that parses a file and writes it anew without its comments (nvidia-ctk, tomlq) takes our markers away,
+ * and keeps all that they enclosed. Where only some of it stands, somebody has defined that meanwhile.
+ */
+function unmarked(node: Understood, installed: readonly Handler[]): Unmarked {
+  const files = node.loaded.filter(hasTables);
+  if (files.length === 0 || installed.length === 0) return new Map();
+  const wanted = installed.map((handler) => {
+    const { name } = handler;
+    const body = handler.containerd === undefined ? "" : blockBody([handler], node.writeId);
+    return { name, meaning: meaningIn(parseToml(body, ""), node.writeId, name) };
+  });
+  const paths = files
+    .filter(({ mergedBare, newerBlocks }) =>
+      wanted.every(
+        ({ name, meaning }) =>
+          tableAt(runtimesAt(mergedBare, node.id), name) !== undefined &&
+          !newerBlocks.some((block) => block.names.has(name)) &&
+          deepEqual(meaningIn(mergedBare, node.id, name), meaning),
+      ),
+    )
+    .map(({ path }) => path);
+  return paths.length === 0 ? new Map() : new Map(wanted.map(({ name }) => [name, paths]));
+}
+
+function hasTables({ bareTable }: Loaded): boolean {
+  return ids.some((id) => runtimesAt(bareTable, id) !== undefined);
+}
+
 /** What a handler's tables mean to the engine: without what they say and it would do anyway. */
 function meaningIn(table: TomlTable, id: string, name: string): TomlTable {
   const meaning: TomlTable = Object.create(null);
@@ -306,7 +341,7 @@ function takenIn(node: Understood, owner: string, path: string, taking: readonly
 /** The edit that reaches a goal, and what it takes over. */
 function editOf(node: Understood, goal: Goal, taking: readonly Adopted[]): FileEdit | undefined {
   const edit = editFor(goal, bytesAt(node.seen, goal.path));
-  const adopts = taking.filter(({ path }) => path === goal.path);
+  const adopts = taking.filter(({ path, isOurs }) => path === goal.path && isOurs !== true);
   if (edit === undefined) return undefined;
   return { ...edit, labelFrom: node.site.rootFile, ...(adopts.length === 0 ? {} : { adopts }) };
 }

@@ -49,6 +49,8 @@ function view(node: Understood): EngineView {
     state: stateOf(node),
     handlersOf,
     plan: (owner, desired, adopting) => plan(node, owner, desired, adopting),
+    // An owner's handlers have a file to themselves, which no other program writes anew.
+    unmarked: () => new Map(),
     check: (facts) => [...check(node, facts), ...newerBlocks(node.loaded)],
     needs: (handlers) => handlers.flatMap(needs),
     expect(owner, desired) {
