@@ -38,6 +38,8 @@ export type Source =
       readonly templates: readonly { readonly path: string; readonly schema: number }[];
       /** The text of a template that does no more than what happens without one. */
       readonly base: string;
+      /** Handlers that it renders by itself once it finds their binary: a template must not define them too. */
+      readonly makes?: readonly string[];
     }
   /** Files that are merged into one that the root imports (k0s up to 1.35). */
   | {

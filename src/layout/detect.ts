@@ -106,6 +106,15 @@ function settle(evident: readonly Evident[], daemons: readonly Daemon[]): Eviden
 
 function ambiguous(evident: readonly Evident[]): ShimctlError {
   const engines = new Set(evident.map(({ layout }) => layout.engine));
+  const [first] = evident;
+  const family = first?.layout.family;
+  if (family !== undefined && evident.every(({ layout }) => layout.family === family)) {
+    return new ShimctlError(
+      "unsupported-node",
+      `Cannot tell which of ${evident.map(({ layout }) => layout.title).join(" and ")} this node is, and each is restarted by another unit: ${first?.evidence[0]}`,
+      { hint: `pass ${evident.map(({ layout }) => `--layout ${layout.name}`).join(" or ")}` },
+    );
+  }
   const options = evident.map(({ layout }) =>
     engines.size === evident.length ? `--engine ${layout.engine}` : `--layout ${layout.name}`,
   );
