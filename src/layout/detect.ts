@@ -47,7 +47,10 @@ export function detect(
       layout: layout.name,
       rootFile: wish.config ?? places.rootFile,
       version: versionOf(layout, places, host, wish, goVersion),
-      ...(places.source === undefined || wish.config !== undefined ? {} : { source: places.source }),
+      // Named or not, a file that is written anew is not the place for edits.
+      ...(places.source === undefined || (wish.config ?? places.rootFile) !== places.rootFile
+        ? {}
+        : { source: places.source }),
     },
   };
 }

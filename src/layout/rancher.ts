@@ -54,11 +54,12 @@ function evidenceOf(
   const folder = `/etc/rancher/${program.name}`;
   const data = dataDir(program, host, undefined);
   const trees = [`${data}/agent/etc/containerd`, folder, ...program.binaries];
-  const units = { server: unitOf(host, program.units.server), agent: unitOf(host, program.units.agent) };
-  const found = [...trees.filter((path) => host.exists(path)), ...units.server, ...units.agent];
+  const found = trees.filter((path) => host.exists(path));
+  // Every node is asked this: where nothing was installed, no unit need be looked for.
   if (found.length === 0) return [];
+  const units = { server: unitOf(host, program.units.server), agent: unitOf(host, program.units.agent) };
   const known = roleByFiles(program, host, data, units);
-  return known === undefined || known === role ? found : [];
+  return known === undefined || known === role ? [...found, ...units[role]] : [];
 }
 
 /** `undefined` where the files fit both, or contradict each other. */

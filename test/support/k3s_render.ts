@@ -1,5 +1,28 @@
 import { existsSync, readFileSync } from "node:fs";
+import type { MemoryNode } from "./memory.ts";
 import { Node } from "./node.ts";
+
+/** A node's files, on disk or in memory. */
+interface Files {
+  exists(path: string): boolean;
+  text(path: string): string;
+  place(path: string, content: string): void;
+}
+
+function filesOf(node: Node | MemoryNode): Files {
+  if (node instanceof Node) {
+    return {
+      exists: (path) => existsSync(node.root + path),
+      text: (path) => readFileSync(node.root + path, "utf8"),
+      place: (path, content) => node.place(path, content, 0o600),
+    };
+  }
+  return {
+    exists: (path) => node.files.has(path),
+    text: (path) => node.text(path) ?? "",
+    place: (path, content) => node.write(path, content),
+  };
+}
 
 /** Which k3s or RKE2 starts. */
 export interface Release {
@@ -38,17 +61,18 @@ export function renderedFile(release: Release): string {
  * @returns the path of the template that it took
  * @throws for a template that Go's parser would not take, as k3s ends then
  */
-export function startK3s(node: Node, release: Release): string | undefined {
+export function startK3s(node: Node | MemoryNode, release: Release): string | undefined {
+  const files = filesOf(node);
   const folder = folderOf(release);
   const generations = [
     ...(release.containerd === 2 ? [{ file: "config-v3.toml.tmpl", version: 3 as const }] : []),
     { file: "config.toml.tmpl", version: 2 as const },
   ];
-  const taken = generations.find(({ file }) => existsSync(`${node.root}${folder}/${file}`));
+  const taken = generations.find(({ file }) => files.exists(`${folder}/${file}`));
   const version = taken?.version ?? (release.containerd === 2 ? 3 : 2);
-  const base = baseText(release, version, found(node));
-  const template = taken === undefined ? base : readFileSync(`${node.root}${folder}/${taken.file}`, "utf8");
-  node.place(renderedFile(release), render(template, base, release.program), 0o600);
+  const base = baseText(release, version, found(files));
+  const template = taken === undefined ? base : files.text(`${folder}/${taken.file}`);
+  files.place(renderedFile(release), render(template, base, release.program));
   return taken === undefined ? undefined : `${folder}/${taken.file}`;
 }
 
@@ -82,7 +106,7 @@ function render(template: string, base: string, program: string): string {
 }
 
 /** Handlers whose programs k3s finds in its folders. */
-function found(node: Node): { name: string; binary: string }[] {
+function found(files: Files): { name: string; binary: string }[] {
   const candidates = [
     { name: "crun", binary: "crun", folders: ["/usr/sbin", "/usr/bin", "/usr/local/bin", "/usr/local/sbin"] },
     {
@@ -92,7 +116,7 @@ function found(node: Node): { name: string; binary: string }[] {
     },
   ];
   return candidates.flatMap(({ name, binary, folders }) => {
-    const path = folders.map((folder) => `${folder}/${binary}`).find((each) => existsSync(node.root + each));
+    const path = folders.map((folder) => `${folder}/${binary}`).find((each) => files.exists(each));
     return path === undefined ? [] : [{ name, binary: path }];
   });
 }

@@ -123,6 +123,13 @@ for (const { name, title, server, agent } of [
       }
     });
 
+    test("keeps its way of being edited when its file is named by --config, and another file has none", () => {
+      const files = { ...rendered(data), [`/etc/systemd/system/${server}`]: "", "/srv/own.toml": "" };
+      const own = find(files, [], { config: `${data}/agent/etc/containerd/config.toml` });
+      expect(own.site.source?.kind).toBe("rendered");
+      expect(find(files, [], { config: "/srv/own.toml" }).site.source).toBeUndefined();
+    });
+
     test("is not seen in its other commands, or in a program of a similar name", () => {
       for (const command of [`/usr/local/bin/${name} kubectl get pods`, `/usr/bin/${name}d server`])
         expect(refusal({}, [daemon(command)], { version: undefined }).message).toContain(
@@ -134,7 +141,7 @@ for (const { name, title, server, agent } of [
       const root = (...args: Parameters<typeof find>) => find(...args).site.rootFile;
       const at = (folder: string) => `${folder}/agent/etc/containerd/config.toml`;
       const config = { [`/etc/rancher/${name}/config.yaml`]: "data-dir: /configured/\n" };
-      const unit = { [`/etc/systemd/system/${server}`]: "" };
+      const unit = { [`/etc/systemd/system/${server}`]: "", [`/usr/local/bin/${name}`]: "" };
       const run = (rest: string, more: Partial<Daemon> = {}) => [daemon(`/bin/${name} server${rest}`, more)];
       expect(root({ ...unit })).toBe(at(data));
       expect(root({ ...unit, ...config })).toBe(at("/configured"));

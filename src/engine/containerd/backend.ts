@@ -270,12 +270,21 @@ function adoptedFor(
 ): Adopted[] {
   const { name } = handler;
   const [root] = node.loaded;
-  if (node.rendering !== undefined && root !== undefined && adopting?.mode !== "leave")
-    refuseRendered(node.rendering, root, node.id, name);
+  const holding = [...node.loaded, ...node.unread].filter((file) =>
+    file.blocks.some((block) => block.owner === owner && block.names.has(name)),
+  );
+  // A drop-in goes on over a handler that the root file has got since; in one file they would be the same table twice.
+  const isOver =
+    node.rendering !== undefined &&
+    mergesTables(node.version) &&
+    holding.some((file) => node.loaded.includes(file) && file !== node.rendering?.used?.file);
+  if (node.rendering !== undefined && root !== undefined && adopting?.mode !== "leave" && !isOver)
+    refuseRendered(node.rendering, root, node.id, name, holding.length > 0 ? owner : undefined);
   // 1.x has one table in effect and the others masked; 2.x makes one of them all.
   const merged = meaningIn(node.effectiveBare, node.id, name);
   const foreign = node.loaded
     .filter((file) => tableAt(runtimesAt(file.mergedBare, node.id), name) !== undefined)
+    .filter((file) => !(isOver && file === root))
     .map((file) => ({
       path: file.path,
       line: handlerLine(file, name),

@@ -149,7 +149,18 @@ export function renderingRefusal(
       {
         path: root.path,
         line: 1,
-        hint: `pass --config ${root.path} to edit it as the file of your own that it is`,
+        hint: `move this file away and restart ${by}, which then writes and manages its own; or add the handlers to it by hand`,
+      },
+    );
+  }
+  if (root.table["version"] === undefined) {
+    return new ShimctlError(
+      "unsupported-config",
+      `Cannot add to what ${by} renders, as this file has no version`,
+      {
+        path: root.path,
+        line: 1,
+        hint: `mend what it is made from, if anything, then restart ${by}, which writes it anew`,
       },
     );
   }
@@ -198,8 +209,19 @@ export function renderedDropIn(
 /**
  * Refuses a handler that is in the rendered file without us, or in its template outside our blocks.
  * Throws ShimctlError `conflict`
+ * @param holder the owner, where ours is installed already
  */
-export function refuseRendered({ source, used }: Rendering, root: Loaded, id: string, name: string): void {
+export function refuseRendered(
+  { source, used }: Rendering,
+  root: Loaded,
+  id: string,
+  name: string,
+  holder: string | undefined,
+): void {
+  const leave =
+    holder === undefined
+      ? `leave '${name}' out of the command`
+      : `shimctl uninstall ${name} --owner ${holder}`;
   const line = used === undefined ? undefined : definitionLine(used.template, name);
   if (line !== undefined && used !== undefined) {
     throw new ShimctlError(
@@ -220,7 +242,7 @@ export function refuseRendered({ source, used }: Rendering, root: Loaded, id: st
     {
       path: root.path,
       ...(at === undefined ? {} : { line: at }),
-      hint: `it is served under this name already and needs no install: leave '${name}' out of the command; --adopt takes nothing out of a rendered file`,
+      hint: `it is served under this name already and needs no install: ${leave}; --adopt takes nothing out of a rendered file`,
     },
   );
 }
