@@ -32,6 +32,7 @@ import {
   refuseRendered,
   renderedDropIn,
   renderedSource,
+  templateFor,
   withoutEchoes,
 } from "./rendered.ts";
 import { builtinHandler, criImages, criV2, criV3, mergesTables, runtimesAt } from "./schema.ts";
@@ -434,11 +435,11 @@ function planRendered(
   const reached = node.loaded.find(
     ({ path }) => here.includes(path) && path !== root.path && !isTemplate(path),
   );
-  const dropIn = reached?.path ?? renderedDropIn(rendering, root, version, dropInName(owner));
+  const dropIn = reached?.path ?? renderedDropIn(rendering, root, schema, version, dropInName(owner));
   const body = handlers.length === 0 ? undefined : blockBody(handlers, writeId);
   // Until the next start it is not known where a new block belongs: what is there stays where it is.
   const isFixed = node.refusal !== undefined && body !== undefined && here.length > 0;
-  const target = isFixed ? here[0] : (dropIn ?? rendering.target?.path);
+  const target = isFixed ? here[0] : (dropIn ?? templateFor(rendering, schema)?.path);
   if (!isFixed && body !== undefined && dropIn === undefined) {
     refuseNoPlace(node, rendering, root);
     if (adopting?.mode !== "leave")
@@ -487,8 +488,10 @@ function planRendered(
 }
 
 /** Throws where no drop-in is imported and no template can be used or made. */
-function refuseNoPlace({ version, winner }: Understood, { source, target }: Rendering, root: Loaded): void {
+function refuseNoPlace({ version, winner, schema }: Understood, rendering: Rendering, root: Loaded): void {
+  const { source } = rendering;
   const { by } = source;
+  const target = templateFor(rendering, schema);
   if (target === undefined) {
     throw new ShimctlError(
       "unsupported-config",

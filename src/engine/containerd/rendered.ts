@@ -13,6 +13,7 @@ import { globMatcher, hasMeta } from "./glob.ts";
 import { handlerLine, type Loaded, loadFile, sharedOwner } from "./load.ts";
 import { criV2, criV3, mergesTables, runtimesAt } from "./schema.ts";
 import { decodeTemplate, readTemplate, type Template } from "./template.ts";
+import { isMade } from "./template_edit.ts";
 
 /**
  * A root file that something else writes anew at each start. It is never edited: what the engine will have at its next
@@ -40,8 +41,6 @@ export interface Rendering {
   readonly templates: readonly TemplateFile[];
   /** The one of them that the next start renders. */
   readonly used: TemplateFile | undefined;
-  /** Where a block goes: the one that is used, or the one to be made. `undefined` where there is no such thing. */
-  readonly target: { readonly path: string; readonly exists: boolean } | undefined;
 }
 
 /**
@@ -112,16 +111,26 @@ export function renderingOf(site: Site, seen: Snapshot, version: EngineVersion):
     const template = readTemplate(decodeTemplate(read.bytes, path));
     return [{ path, schema, template, file: loadFile(path, asTomlRead(read, template), version, "") }];
   });
-  const usable = (schema: number) => mergesTables(version) || schema === 2;
-  const used = templates.find(({ schema }) => usable(schema));
-  const made = source.templates.find(({ schema }) => usable(schema));
-  const target =
-    used !== undefined
-      ? { path: used.path, exists: true }
-      : made === undefined
-        ? undefined
-        : { path: made.path, exists: false };
-  return { source, templates, used, target };
+  const used = templates.find(({ schema }) => schema <= newestTemplate(source, version));
+  return { source, templates, used };
+}
+
+/** The newest version that is rendered for this engine: what a start without a template makes. */
+function newestTemplate(source: RenderedSource, version: EngineVersion): number {
+  const schemas = source.templates
+    .map(({ schema }) => schema)
+    .filter((schema) => mergesTables(version) || schema === 2);
+  return Math.max(0, ...schemas);
+}
+
+/** Where a block goes: the template that is used, or the one that goes on with what was rendered last. */
+export function templateFor(
+  { source, used }: Rendering,
+  schema: number,
+): { readonly path: string; readonly exists: boolean } | undefined {
+  if (used !== undefined) return { path: used.path, exists: true };
+  const made = source.templates.find((each) => each.schema === schema);
+  return made === undefined ? undefined : { path: made.path, exists: false };
 }
 
 /** The same template is read with every step of following imports. */
@@ -135,10 +144,9 @@ function asTomlRead(read: Extract<Read, { kind: "file" }>, template: Template): 
 
 /** Why nothing may be added here now; what is ours can be removed all the same. */
 export function renderingRefusal(
-  { source, used, templates }: Rendering,
+  { source, used }: Rendering,
   root: Loaded,
   schema: number,
-  version: EngineVersion,
 ): ShimctlError | undefined {
   const { by, mark } = source;
   const [firstLine = ""] = root.text.split(/\r?\n/, 1);
@@ -172,31 +180,30 @@ export function renderingRefusal(
       { path: root.path, line: 1, hint: "a newer shimctl may know it" },
     );
   }
-  const next = used?.schema ?? (mergesTables(version) ? 3 : 2);
-  if (next === schema) return undefined;
-  const why =
-    used !== undefined
-      ? `as ${by} renders version ${next} from this template at its next start`
-      : `as ${by} has no template any more and renders version ${next} at its next start`;
-  const isUnused = templates.length > 0 && used === undefined;
+  // Without a template, one is made that goes on with this version.
+  if (used === undefined || used.schema === schema) return undefined;
   return new ShimctlError(
     "unsupported-config",
-    `Cannot add to a configuration of version ${schema}, ${why}`,
-    {
-      path: used?.path ?? root.path,
-      hint: isUnused ? "check --engine-version" : `restart ${by} first, then run the same command again`,
-    },
+    `Cannot add to a configuration of version ${schema}, as ${by} renders version ${used.schema} from this template at its next start`,
+    { path: used.path, hint: `restart ${by} first, then run the same command again` },
   );
 }
 
-/** The drop-in of an owner that the root file imports by a pattern; nothing where tables of several files do not merge. */
+/**
+ * The drop-in of an owner that the root file imports by a pattern; nothing where tables of several files do not merge.
+ * Nor where the root file is of an older version only since a template of ours makes it so, or one that is gone: the
+ * next start may import another folder.
+ */
 export function renderedDropIn(
-  { source }: Rendering,
+  { source, used }: Rendering,
   root: Loaded,
+  schema: number,
   version: EngineVersion,
   name: string,
 ): string | undefined {
   if (!mergesTables(version)) return undefined;
+  const isOlder = source.templates.length > 0 && schema < newestTemplate(source, version);
+  if (isOlder && (used === undefined || isMade(used.template, source.base))) return undefined;
   for (const { glob, pattern } of root.imports) {
     const slash = pattern.lastIndexOf("/");
     const folder = pattern.slice(0, slash);

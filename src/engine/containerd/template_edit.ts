@@ -36,6 +36,17 @@ function madeText(base: string): string {
   return `${base}{{/* made by shimctl: it goes with the last block below, unless something else was added */}}\n`;
 }
 
+/** Whether a template goes with its last block. */
+export function isMade(template: Template, base: string): boolean {
+  try {
+    return withoutBlocks(template.back(template.toml)) === madeText(base);
+  } catch (error) {
+    // Markers that cannot be trusted: it stays.
+    if (error instanceof ShimctlError) return false;
+    throw error;
+  }
+}
+
 function reach(goal: TemplateGoal, base: Uint8Array | null): Uint8Array | null {
   const { path, owner, block } = goal;
   const made = madeText(goal.base);

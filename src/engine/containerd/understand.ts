@@ -92,7 +92,7 @@ export function understand(site: Site, asSeen: Snapshot): Understood {
   const schema = rootSchema(root, version);
   const refusal =
     refusalOf(loaded, schema, version) ??
-    (rendering === undefined ? undefined : renderingRefusal(rendering, root, schema, version));
+    (rendering === undefined ? undefined : renderingRefusal(rendering, root, schema));
 
   const unusedTemplates = rendering?.templates.flatMap(({ file }) => (file === template ? [] : [file])) ?? [];
   const dropIns = strays(site, seen)
