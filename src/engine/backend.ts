@@ -119,7 +119,7 @@ export interface EngineState {
   /** The configuration's key that names it. */
   readonly defaultKey: string;
   readonly holdings: readonly Holding[];
-  /** Every definition that is not in a block of ours. */
+  /** Every definition that is not in a block of ours, nor in a file that is rendered anew. */
   readonly foreign: readonly ForeignDefinition[];
   /** Files and patterns that a list in the configuration names, resolved. */
   readonly imports: readonly { readonly path: string; readonly from: string }[];

@@ -303,7 +303,12 @@ ${header("theirs", 2)}
     using node = k3sNode("2.1.9", middleK3s, { [v3]: own3 });
     await done(node, "install", "kata-qemu");
     node.place(v3, node.text(v3).replace(/# END shimctl.*/, "# END shimctl"));
-    expect((await refused(node, "install", "runsc"))["exit"]).toBe(5);
+    expect(await refused(node, "install", "runsc")).toMatchObject({
+      exit: 5,
+      message: "Cannot trust the blocks in this template: a marker line is damaged",
+      path: v3,
+      hint: "restore the lines of these blocks, or remove them with their markers, then run the same command again",
+    });
     const before = node.tree();
     const ran = await node.run(["repair", "--yes", "--json"]);
     expect([ran.code, node.tree()]).toEqual([11, before]);
@@ -315,6 +320,51 @@ ${header("theirs", 2)}
       path: v3,
     });
     expect(await refused(node, "repair", renderedFile(newK3s), "--from", "bak")).toMatchObject({ exit: 2 });
+  });
+});
+
+describe("a rendered file", () => {
+  test("that is damaged is not mended, but written anew by a start", async () => {
+    using node = k3sNode("2.1.9", middleK3s);
+    const rendered = renderedFile(middleK3s);
+    for (const [content, what] of [
+      ["version = 3\n[a\n", "as TOML 1.0: the table header is not closed"],
+      ["version = 3\n# BEGIN shimctl\n", "Cannot trust what k3s has rendered: a marker line is damaged"],
+    ] as const) {
+      node.place(rendered, content);
+      const error = await refused(node, "install", "kata-qemu");
+      expect(error).toMatchObject({
+        message: expect.stringContaining(what),
+        path: rendered,
+        hint: "mend what it is made from, then restart k3s, which writes this file anew",
+      });
+      const before = node.tree();
+      const repair = await node.run(["repair", "--yes", "--json"]);
+      expect([repair.code, node.tree()]).toEqual([11, before]);
+      expect(repair.json()["findings"]).toMatchObject([
+        { path: rendered, hint: "mend what it is made from, then restart k3s, which writes it anew" },
+      ]);
+    }
+  });
+
+  test("without a version takes nothing, and what is ours leaves all the same", async () => {
+    using node = k3sNode("2.1.9", middleK3s);
+    const before = node.tree();
+    await done(node, "install", "kata-qemu");
+    node.place(renderedFile(middleK3s), "");
+    expect(await refused(node, "install", "runsc")).toMatchObject({
+      exit: 3,
+      message: "Cannot add to what k3s renders, as this file has no version",
+    });
+    await done(node, "uninstall", "--all");
+    startK3s(node, middleK3s);
+    expect(node.tree()).toEqual(before);
+  });
+
+  test("is not what another tool has left, where k3s has found its program", async () => {
+    using node = k3sNode("2.1.9", middleK3s);
+    expect(node.text(renderedFile(middleK3s))).toContain("nvidia-container-runtime");
+    expect((await node.run(["status", "--json"])).json()["leftBy"]).toEqual([]);
   });
 });
 

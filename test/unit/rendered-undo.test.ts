@@ -145,4 +145,21 @@ describe.each([
       }
     },
   );
+
+  test("a line that another program adds at that moment is there afterwards, and stays when ours leaves", async () => {
+    using it = new Setup(version, release, files);
+    const paths = ["config-v3.toml.tmpl", "config.toml.tmpl"].map((name) => `${folderOf(release)}/${name}`);
+    const path = paths.find((each) => Object.hasOwn(files, each));
+    if (path === undefined) return;
+    let written = false;
+    await it.run(install("kata-qemu"), (name) => {
+      if (name !== "commit" || written) return;
+      written = true;
+      it.node.place(path, `{{/* added */}}\n${it.node.text(path)}`);
+    });
+    expect(it.engine.served).toContain("kata-qemu");
+    expect(it.node.text(path).startsWith(`{{/* added */}}\n${own}`)).toBe(true);
+    await it.run(uninstall);
+    expect(it.node.text(path)).toBe(`{{/* added */}}\n${own}`);
+  });
 });

@@ -146,7 +146,9 @@ function tablesOf(handler: string): string[][] {
 }
 
 function foreignIn(node: Understood): ForeignDefinition[] {
-  return node.loaded.flatMap((file) => {
+  // What a root file is rendered with, no tool has left there.
+  const edited = node.rendering === undefined ? node.loaded : node.loaded.slice(1);
+  return edited.flatMap((file) => {
     const named = ids.flatMap((id) => Object.entries(runtimesAt(file.bareTable, id) ?? {}));
     return named.flatMap(([name, table]): ForeignDefinition[] => {
       if (!isTable(table)) return [];

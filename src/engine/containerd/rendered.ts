@@ -87,7 +87,7 @@ function bareRoot(source: RenderedSource, root: Extract<Read, { kind: "file" }>)
     return text.length === root.bytes.length ? root : { ...root, bytes: encodeToml(text) };
   } catch (error) {
     if (!(error instanceof ShimctlError)) throw error;
-    throw new ShimctlError(error.code, error.message, {
+    throw new ShimctlError(error.code, inWords(error, `what ${source.by} has rendered`), {
       ...error.facts,
       hint: `mend what it is made from, then restart ${source.by}, which writes this file anew`,
       cause: error,
@@ -109,7 +109,7 @@ export function renderingOf(site: Site, seen: Snapshot, version: EngineVersion):
       });
     }
     const template = readTemplate(decodeTemplate(read.bytes, path));
-    return [{ path, schema, template, file: loadFile(path, asTomlRead(read, template), version, "") }];
+    return [{ path, schema, template, file: loadTemplate(path, asTomlRead(read, template), version) }];
   });
   const used = templates.find(({ schema }) => schema <= newestTemplate(source, version));
   return { source, templates, used };
@@ -131,6 +131,30 @@ export function templateFor(
   if (used !== undefined) return { path: used.path, exists: true };
   const made = source.templates.find((each) => each.schema === schema);
   return made === undefined ? undefined : { path: made.path, exists: false };
+}
+
+function loadTemplate(path: string, read: Read, version: EngineVersion): Loaded {
+  try {
+    return loadFile(path, read, version, "");
+  } catch (error) {
+    if (!(error instanceof ShimctlError)) throw error;
+    throw new ShimctlError(error.code, inWords(error, "the blocks in this template"), {
+      ...error.facts,
+      ...(error.code === "unsupported-config"
+        ? {}
+        : {
+            hint: "restore the lines of these blocks, or remove them with their markers, then run the same command again",
+          }),
+      cause: error,
+    });
+  }
+}
+
+/** The same error of a file that is no usual one: `repair` does nothing about it. */
+function inWords({ message }: ShimctlError, what: string): string {
+  return message
+    .replace(/^Cannot read the file\b/, `Cannot read ${what}`)
+    .replace(/^Cannot trust the shimctl blocks of the file\b/, `Cannot trust ${what}`);
 }
 
 /** The same template is read with every step of following imports. */
