@@ -1,8 +1,10 @@
 import { beforeAll, describe, expect, test } from "bun:test";
+import { readTemplate } from "../../src/engine/containerd/template.ts";
 import { ShimctlError } from "../../src/error.ts";
 import { exactly } from "../../src/handler/asked.ts";
 import { loadLibc } from "../../src/host/libc/libc.ts";
 import { k3sServer } from "../../src/layout/k3s.ts";
+import { setBlock } from "../../src/toml/edit.ts";
 import type { Intent } from "../../src/transaction/desire.ts";
 import type { Environment } from "../../src/transaction/environment.ts";
 import { recover } from "../../src/transaction/recover.ts";
@@ -163,3 +165,44 @@ describe.each([
     expect(it.node.text(path)).toBe(`{{/* added */}}\n${own}`);
   });
 });
+
+test("a handler in a drop-in that k3s renders too by now stays, and leaves without the engine having to lose it", async () => {
+  using it = new Setup("2.2.7", newK3s);
+  it.node.remove("/usr/bin/crun");
+  startK3s(it.node, newK3s);
+  it.engine.start();
+  const before = it.node.tree();
+  await it.run(install("crun"));
+  it.node.place("/usr/bin/crun", "#!/bin/sh\n", 0o755);
+  startK3s(it.node, newK3s);
+  it.engine.start();
+  // It is no reason to refuse the owner anything else.
+  const { result, handlers } = await it.run(install("kata-qemu"));
+  expect([result, handlers.map(({ name }) => name)]).toEqual(["changed", ["crun", "kata-qemu"]]);
+  expect((await it.run(uninstall)).result).toBe("changed");
+  expect(it.engine.served).toEqual(["crun", "nvidia", "runc"]);
+  it.node.remove("/usr/bin/crun");
+  startK3s(it.node, newK3s);
+  expect(it.node.tree()).toEqual(before);
+});
+
+test("a handler in a template that k3s renders too by now leaves it, and the engine that could not start does again", async () => {
+  using it = new Setup("2.1.9", middleK3s);
+  it.node.remove("/usr/bin/crun");
+  startK3s(it.node, middleK3s);
+  const template = `${folderOf(middleK3s)}/config-v3.toml.tmpl`;
+  await it.run(install("kata-qemu"));
+  // By an older release, or by hand: ours does not put it there.
+  it.node.place(template, setTemplate(it.node.text(template), "dev", "crun"));
+  it.node.place("/usr/bin/crun", "#!/bin/sh\n", 0o755);
+  startK3s(it.node, middleK3s);
+  await run(it.environment(), { ...installing(), owner: "dev", intent: uninstall });
+  expect(it.engine.served).toEqual(["crun", "kata-qemu", "nvidia", "runc"]);
+  expect(it.node.text(template)).not.toContain("crun");
+});
+
+function setTemplate(text: string, owner: string, name: string): string {
+  const { toml, back } = readTemplate(text);
+  const body = `[plugins."io.containerd.cri.v1.runtime".containerd.runtimes.${name}]\nruntime_type = "io.containerd.runc.v2"\n`;
+  return back(setBlock(toml, { owner, body }));
+}
