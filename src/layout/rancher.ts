@@ -27,6 +27,7 @@ export function rancher(program: Program, role: Role): Layout {
     engine: "containerd",
     evidence: (host, daemons) => evidenceOf(program, role, host, daemons),
     unit: units[role],
+    ...(role === "server" ? { isServer: true } : {}),
     isDaemon: (daemon) => roleOf(program, daemon) === role,
     places: (host, daemon) => placesOf(program, host, daemon),
     // Its shims are in its own control group; its units say `process`.

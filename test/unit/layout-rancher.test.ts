@@ -62,7 +62,7 @@ for (const { name, title, server, agent } of [
       const folder = `${data}/agent/etc/containerd`;
       expect(site.rootFile).toBe(`${folder}/config.toml`);
       expect(places.socket).toBe("/run/k3s/containerd/containerd.sock");
-      expect([layout.unit, layout.family]).toEqual([server, name]);
+      expect([layout.unit, layout.family, layout.isServer]).toEqual([server, name, true]);
       expect(site.source).toMatchObject({
         kind: "rendered",
         by: title,
