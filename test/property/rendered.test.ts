@@ -4,6 +4,7 @@ import { tableAt } from "../../src/engine/tables.ts";
 import { ShimctlError } from "../../src/error.ts";
 import { k3sServer } from "../../src/layout/k3s.ts";
 import { parseToml, type TomlTable } from "../../src/toml/parse.ts";
+import { random } from "../support/any_template.ts";
 import {
   folderOf,
   middleK3s,
@@ -19,16 +20,6 @@ import { handler, MemoryNode } from "../support/memory.ts";
  * Any sequence of owners' changes, starts, upgrades and edits of templates: whenever k3s starts, between any two
  * edits, what it renders is one file that defines no table twice, with everything that was asked for in it.
  */
-
-function random(seed: number): (below: number) => number {
-  let state = (seed * 2654435761) >>> 0 || 1;
-  return (below) => {
-    state ^= state << 13;
-    state ^= state >>> 17;
-    state ^= state << 5;
-    return (state >>> 0) % below;
-  };
-}
 
 const folder = folderOf(newK3s);
 const templates = [`${folder}/config-v3.toml.tmpl`, `${folder}/config.toml.tmpl`] as const;
