@@ -73,7 +73,8 @@ const bareRoots = new WeakMap<Read, Read>();
 function bareRoot(source: RenderedSource, root: Extract<Read, { kind: "file" }>): Read {
   const { path } = root;
   try {
-    let text = decodeToml(root.bytes, path);
+    const rendered = decodeToml(root.bytes, path);
+    let text = rendered;
     for (;;) {
       const { blocks, problems } = inspectBlocks(scanToml(text, path));
       const problem = problems.find(({ newer }) => !newer);
@@ -84,7 +85,7 @@ function bareRoot(source: RenderedSource, root: Extract<Read, { kind: "file" }>)
       text = splice(text, blockLines(text, last), "");
     }
     parseToml(text, path);
-    return text.length === root.bytes.length ? root : { ...root, bytes: encodeToml(text) };
+    return text === rendered ? root : { ...root, bytes: encodeToml(text) };
   } catch (error) {
     if (!(error instanceof ShimctlError)) throw error;
     throw new ShimctlError(error.code, inWords(error, `what ${source.by} has rendered`), {
@@ -261,7 +262,7 @@ export function refuseRendered(
       {
         path: used.path,
         line,
-        hint: `it needs no install: ${source.by} serves it since its last start, or from its next one on; to have it from shimctl, remove its lines from the template first, as --adopt takes nothing out of one`,
+        hint: `it is served under this name already, or from the next start on, and needs no install: ${leave}; --adopt takes nothing out of a template`,
       },
     );
   }
