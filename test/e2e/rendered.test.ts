@@ -155,7 +155,7 @@ for (const { name, version, release, place } of all) {
       }
     });
 
-    test("is refused before its first start", async () => {
+    test("is refused before its first start, and where its files cannot be seen", async () => {
       using node = k3sNode(version, release);
       node.remove(rendered);
       const title = release.program === "rke2" ? "RKE2" : "k3s";
@@ -164,6 +164,16 @@ for (const { name, version, release, place } of all) {
         message: `Cannot tell what ${title} configures, as it has not written this file yet`,
         path: rendered,
         hint: `start ${title} once, then run the same command again`,
+      });
+      node.remove(release.data);
+      node.place(`/etc/rancher/${release.program}/x`, "");
+      expect(
+        await refused(node, "install", "kata-qemu", "--layout", `${release.program}-server`),
+      ).toMatchObject({
+        exit: 6,
+        message: `Cannot tell what ${title} configures, as this folder is not there, or not mounted`,
+        path: folderOf(release),
+        hint: `where shimctl runs in a container, mount it as the node has it; else start ${title} once`,
       });
     });
 

@@ -1,6 +1,7 @@
 import { describe, expect, test } from "bun:test";
 import type { Source } from "../../src/engine/backend.ts";
 import { ShimctlError } from "../../src/error.ts";
+import { k3sServer } from "../../src/layout/k3s.ts";
 import { handler, MemoryNode } from "../support/memory.ts";
 
 /** A distribution that marks the file it writes, and has drop-ins and no templates. */
@@ -74,4 +75,38 @@ test("a folder whose pattern our name does not match is not one that the root fi
     const node = nodeWith(managed.replace("/etc/k0s/containerd.d/*.toml", imports), { [dropIn]: "" });
     expect(refusal(node).code).toBe("unsupported-config");
   }
+});
+
+describe("k3s whose containerd nobody can ask", () => {
+  const { rootFile, source: k3s } = k3sServer.places(new MemoryNode(undefined, {}).host, undefined);
+  const nodeOf = (text: string) => new MemoryNode(undefined, { [rootFile]: text }, rootFile, undefined, k3s);
+
+  test("is one of 2.x where the rendered file has version 3", () => {
+    const [edit] = nodeOf("version = 3\n").install("default", ["kata-qemu"]);
+    expect(edit?.path).toEndWith("/config-v3.toml.tmpl");
+  });
+
+  test("must be named where the rendered file has version 2: both render it", () => {
+    const { code, facts } = refusal(nodeOf("version = 2\n"));
+    expect([code, facts.path]).toEqual(["unsupported-config", rootFile]);
+    expect(facts.hint).toContain("--engine-version");
+  });
+
+  test("is not added to where no template renders that version", () => {
+    expect(refusal(nodeOf("version = 4\n")).message).toBe(
+      "Cannot add to a configuration of version 4, as no template of k3s for it is known",
+    );
+  });
+});
+
+test("an echo of our block in the rendered file is no holding, even where its template has lost it", () => {
+  const { rootFile, source: k3s } = k3sServer.places(new MemoryNode(undefined, {}).host, undefined);
+  const node = new MemoryNode("2.1.9", { [rootFile]: "# é\nversion = 3\n" }, rootFile, undefined, k3s);
+  const [made] = node.install("default", ["kata-qemu"]);
+  const block = node.text(made?.path)?.split("\n").slice(1).join("\n") ?? "";
+  node.write(rootFile, `# é\nversion = 3\n${block}`);
+  expect(node.view().state.holdings.map(({ path }) => path)).toEqual([made?.path ?? ""]);
+  node.files.delete(made?.path ?? "");
+  const { holdings, handlers } = node.view().state;
+  expect([holdings, handlers.map(({ name }) => name)]).toEqual([[], ["runc"]]);
 });

@@ -1,3 +1,4 @@
+import { dirname } from "node:path/posix";
 import { ShimctlError } from "../../error.ts";
 import type { Handler } from "../../handler/model.ts";
 import { findBlocks, takeOut } from "../../toml/edit.ts";
@@ -56,9 +57,14 @@ import { versionFor } from "./version.ts";
 export const containerd: Backend = {
   name: "containerd",
   want(site, seen) {
-    const templates = renderedSource(site)?.templates.map(({ path }) => path) ?? [];
+    const source = renderedSource(site);
+    const templates = source?.templates.map(({ path }) => path) ?? [];
     if (!seen.files.has(site.rootFile))
       return { files: [site.rootFile, ...templates], folders: ourFolders(site) };
+    const folder = dirname(site.rootFile);
+    // What is missing with its folder may only not be mounted.
+    const isMissing = source !== undefined && seen.files.get(site.rootFile)?.kind === "absent";
+    if (isMissing && !seen.folders.has(folder)) return { files: [], folders: [folder] };
     const bare = withoutEchoes(site, seen);
     const version = versionFor(site, textOf(bare.files.get(site.rootFile)));
     const { wantedFiles, wantedFolders } = walk(site.rootFile, bare, version, importOf(site, version));

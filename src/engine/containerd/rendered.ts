@@ -1,3 +1,4 @@
+import { dirname } from "node:path/posix";
 import { ShimctlError } from "../../error.ts";
 import type { Handler } from "../../handler/model.ts";
 import type { Read } from "../../host/host.ts";
@@ -53,6 +54,17 @@ export function withoutEchoes(site: Site, seen: Snapshot): Snapshot {
   const root = seen.files.get(site.rootFile);
   if (source === undefined || root === undefined) return seen;
   if (root.kind === "absent") {
+    const folder = dirname(site.rootFile);
+    if (seen.folders.has(folder) && seen.folders.get(folder) === undefined) {
+      throw new ShimctlError(
+        "unsupported-node",
+        `Cannot tell what ${source.by} configures, as this folder is not there, or not mounted`,
+        {
+          path: folder,
+          hint: `where shimctl runs in a container, mount it as the node has it; else start ${source.by} once`,
+        },
+      );
+    }
     throw new ShimctlError(
       "unsupported-node",
       `Cannot tell what ${source.by} configures, as it has not written this file yet`,
