@@ -357,6 +357,18 @@ describe("a rendered file", () => {
     }
   });
 
+  test("that is no file is told so, whatever else is known", async () => {
+    using node = k3sNode("2.1.9", middleK3s);
+    const rendered = renderedFile(middleK3s);
+    node.remove(rendered);
+    node.place(`${rendered}/x`, "");
+    expect(await refused(node, "install", "kata-qemu")).toMatchObject({
+      exit: 3,
+      message: "Cannot read the engine's configuration file, as it is a folder",
+      path: rendered,
+    });
+  });
+
   test("without a version takes nothing, and what is ours leaves all the same", async () => {
     using node = k3sNode("2.1.9", middleK3s);
     const before = node.tree();

@@ -74,7 +74,12 @@ export function withoutEchoes(site: Site, seen: Snapshot): Snapshot {
       },
     );
   }
-  if (root.kind !== "file") return seen;
+  if (root.kind !== "file") {
+    throw new ShimctlError("invalid-config", "Cannot read the engine's configuration file", {
+      path: site.rootFile,
+      cause: root,
+    });
+  }
   const bare = bareRoots.get(root) ?? bareRoot(source, root);
   bareRoots.set(root, bare);
   return { ...seen, files: new Map(seen.files).set(site.rootFile, bare) };
