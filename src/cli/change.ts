@@ -187,6 +187,7 @@ function activationOf(io: Io, log: Log, parsed: Parsed, { host, found }: Node): 
     allowKill: options.allowKill,
     killModes: found.layout.killModes,
     restartServer: options.restartServer,
+    isServer: found.layout.isServer === true,
     onlyOurs: options.onlyOurs,
     automatic: isAutomatic(io, parsed),
     retry: options.retry,

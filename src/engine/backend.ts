@@ -38,6 +38,8 @@ export type Source =
       readonly templates: readonly { readonly path: string; readonly schema: number }[];
       /** The text of a template that does no more than what happens without one. */
       readonly base: string;
+      /** Handlers that it renders by itself once it finds their binary: a template must not define them too. */
+      readonly makes?: readonly string[];
     }
   /** Files that are merged into one that the root imports (k0s up to 1.35). */
   | {
@@ -117,7 +119,7 @@ export interface EngineState {
   /** The configuration's key that names it. */
   readonly defaultKey: string;
   readonly holdings: readonly Holding[];
-  /** Every definition that is not in a block of ours. */
+  /** Every definition that is not in a block of ours, nor in a file that is rendered anew. */
   readonly foreign: readonly ForeignDefinition[];
   /** Files and patterns that a list in the configuration names, resolved. */
   readonly imports: readonly { readonly path: string; readonly from: string }[];

@@ -15,6 +15,8 @@ export interface Remedy {
 export interface Mending {
   /** The engine passes over a byte order mark. */
   readonly acceptsMark: boolean;
+  /** Why this file is not mended, and what to do instead: the next step, for people. */
+  leaves?(site: Site, path: string): string | undefined;
   /** Where a temporary file for this path stands, when beside it is not allowed. */
   tempDir(site: Site, path: string): string | undefined;
   /**

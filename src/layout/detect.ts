@@ -47,7 +47,10 @@ export function detect(
       layout: layout.name,
       rootFile: wish.config ?? places.rootFile,
       version: versionOf(layout, places, host, wish, goVersion),
-      ...(places.source === undefined || wish.config !== undefined ? {} : { source: places.source }),
+      // Named or not, a file that is written anew is not the place for edits.
+      ...(places.source === undefined || (wish.config ?? places.rootFile) !== places.rootFile
+        ? {}
+        : { source: places.source }),
     },
   };
 }
@@ -106,6 +109,15 @@ function settle(evident: readonly Evident[], daemons: readonly Daemon[]): Eviden
 
 function ambiguous(evident: readonly Evident[]): ShimctlError {
   const engines = new Set(evident.map(({ layout }) => layout.engine));
+  const [first] = evident;
+  const family = first?.layout.family;
+  if (family !== undefined && evident.every(({ layout }) => layout.family === family)) {
+    return new ShimctlError(
+      "unsupported-node",
+      `Cannot tell which of ${evident.map(({ layout }) => layout.title).join(" and ")} this node is, and each is restarted by another unit: ${first?.evidence[0]}`,
+      { hint: `pass ${evident.map(({ layout }) => `--layout ${layout.name}`).join(" or ")}` },
+    );
+  }
   const options = evident.map(({ layout }) =>
     engines.size === evident.length ? `--engine ${layout.engine}` : `--layout ${layout.name}`,
   );

@@ -56,6 +56,8 @@ export interface Layout {
   places(host: HostFiles, daemon: Daemon | undefined): Places;
   /** KillModes of that unit under which pods outlive their engine (systemd.kill(5)). */
   readonly killModes: readonly string[];
+  /** Its unit carries the cluster's control plane, whatever the unit is called: it is restarted only when asked for. */
+  readonly isServer?: true;
   /** Absent: the unit is restarted. `itself`: its supervisor sees the change and restarts the engine. */
   readonly restarts?: "itself";
   /** What of an edit outlives what, for people. */

@@ -11,6 +11,8 @@ export interface Activation {
   /** Under these KillModes of its unit, pods outlive a restart of the engine. */
   readonly killModes: readonly string[];
   readonly restartServer: boolean;
+  /** The unit carries the cluster's control plane, whatever it is called. */
+  readonly isServer?: boolean;
   readonly onlyOurs: boolean;
   /** Nobody is watching: a pod, a watch. Its restarts are counted. */
   readonly automatic: boolean;

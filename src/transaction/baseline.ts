@@ -75,7 +75,7 @@ const servers = /^(k3s|rke2-server|k0scontroller)\.service$/;
  * taken back. @param removing a broken engine may be broken by what is removed
  */
 export function refuseToRestart(activation: Activation, baseline: Baseline, removing: boolean): void {
-  const { live, allowKill, killModes, restartServer } = activation;
+  const { live, allowKill, killModes, restartServer, isServer } = activation;
   const instead = "or pass --restart none and restart it yourself";
   if (baseline.kind === "broken" && !removing) {
     throw new ShimctlError(
@@ -93,7 +93,7 @@ export function refuseToRestart(activation: Activation, baseline: Baseline, remo
       { hint: `mount the node's /run/dbus, pass --unit or --restart-command, ${instead}` },
     );
   }
-  if (unit !== undefined && servers.test(unit.name) && !restartServer) {
+  if (unit !== undefined && (isServer === true || servers.test(unit.name)) && !restartServer) {
     throw new ShimctlError(
       "unsupported-node",
       `Cannot restart ${unit.name} unasked, as it carries this cluster's control plane`,

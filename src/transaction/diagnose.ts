@@ -222,6 +222,16 @@ function mendFile(it: Case, files: HostFiles, error: ShimctlError): boolean {
     });
     return false;
   }
+  const left = mendingOf(env.backend.name).leaves?.(env.site, path);
+  if (left !== undefined) {
+    const place = {
+      ...(line === undefined ? {} : { line }),
+      ...(column === undefined ? {} : { column }),
+      ...(excerpt === undefined ? {} : { excerpt }),
+    };
+    findings.push({ rule: "unreadable", message: error.message, path, ...place, hint: left });
+    return false;
+  }
   it.mended.add(path);
   const { acceptsMark } = mendingOf(env.backend.name);
   const { damages, bytes, anew, gaveWay } = mend(read.bytes, {

@@ -49,12 +49,22 @@ function takenBy(env: Environment, state: NodeState, { begin, intents }: Unfinis
       const hash = own[at]?.before ?? null;
       const before = hash === null ? undefined : state.stored(hash);
       if (before === undefined) continue;
-      const text = decodeToml(before, path);
-      if (takeOut(text, tables, begin.owner, path) === text) continue;
+      if (!hasTaken(before, tables, begin.owner, path)) continue;
       return [{ path, intents: own.slice(at), before, tables }];
     }
     return [];
   });
+}
+
+/** Whether the bytes define any of it. A template is no TOML, and nothing of others is taken out of one. */
+function hasTaken(before: Uint8Array, tables: Taken["tables"], owner: string, path: string): boolean {
+  try {
+    const text = decodeToml(before, path);
+    return takeOut(text, tables, owner, path) !== text;
+  } catch (error) {
+    if (error instanceof ShimctlError) return false;
+    throw error;
+  }
 }
 
 /** `undefined`: everything is there already, or the file is gone. */

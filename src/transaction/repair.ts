@@ -1,4 +1,5 @@
 import type { EngineView, FileEdit } from "../engine/backend.ts";
+import { mendingOf } from "../engine/mending.ts";
 import { ShimctlError } from "../error.ts";
 import type { Handler } from "../handler/model.ts";
 import { randomUUID } from "../host/random.ts";
@@ -176,6 +177,12 @@ function optionsOf(
 ): { options: DiagnoseOptions; copy: Copy | undefined; broken: readonly Finding[] } {
   if (from === undefined) return { options: { only }, copy: undefined, broken: [] };
   const path = only ?? brokenFile(env, state);
+  const left = mendingOf(env.backend.name).leaves?.(env.site, path);
+  if (left !== undefined)
+    throw new ShimctlError("usage", "Cannot put an older version in the place of this file", {
+      path,
+      hint: left,
+    });
   const copy = copyOf(from, env.host, state, path);
   if (from === "bak") refuseShared(env.host, copy.words);
   const broken = diagnose(env, state, { only: path })

@@ -1,4 +1,4 @@
-import type { Backend, EngineView, FileEdit, Site } from "../../src/engine/backend.ts";
+import type { Backend, EngineView, FileEdit, Site, Source } from "../../src/engine/backend.ts";
 import { containerd } from "../../src/engine/containerd/backend.ts";
 import type { Handler } from "../../src/handler/model.ts";
 import { allPresets } from "../../src/handler/presets/registry.ts";
@@ -18,6 +18,7 @@ export class MemoryNode {
     files: Readonly<Record<string, string | Uint8Array>>,
     rootFile = "/etc/containerd/config.toml",
     backend: Backend = containerd,
+    source?: Source,
   ) {
     this.backend = backend;
     for (const [path, content] of Object.entries(files)) this.write(path, content);
@@ -25,6 +26,7 @@ export class MemoryNode {
       layout: "vanilla",
       rootFile,
       version: version === undefined ? undefined : parseVersion(version),
+      ...(source === undefined ? {} : { source }),
     };
   }
 

@@ -264,6 +264,9 @@ describe("before anything is written", () => {
     using it = new Setup();
     it.engine.unit = { ...it.engine.unit, name: "k3s.service" };
     expect((await it.fails(install("kata-qemu"))).facts.hint).toContain("--restart-server");
+    // A unit of another name is known by its layout.
+    it.engine.unit = { ...it.engine.unit, name: "k3s-blue.service" };
+    expect((await it.fails(install("kata-qemu"), { isServer: true })).message).toContain("k3s-blue.service");
     expect((await it.run(install("kata-qemu"), { restartServer: true })).restart.done).toBe(true);
   });
 

@@ -1,3 +1,4 @@
+import { dirname } from "node:path/posix";
 import { ShimctlError } from "../../error.ts";
 import type { Handler } from "../../handler/model.ts";
 import { findBlocks, takeOut } from "../../toml/edit.ts";
@@ -25,15 +26,29 @@ import { globMatcher, hasMeta } from "./glob.ts";
 import { assertExtensible, editFor, type Goal } from "./goal.ts";
 import { handlerLine, type Loaded, type OwnedBlock, sharedOwner, textOf, walk } from "./load.ts";
 import { needs } from "./needs.ts";
+import {
+  composed,
+  type Rendering,
+  refuseInBlocks,
+  refuseInTemplate,
+  refuseRendered,
+  renderedDropIn,
+  renderedSource,
+  templateFor,
+  withoutEchoes,
+} from "./rendered.ts";
 import { builtinHandler, criImages, criV2, criV3, mergesTables, runtimesAt } from "./schema.ts";
 import { stage } from "./stage.ts";
 import { blockBody, fromTable, likeRunc } from "./table.ts";
+import { templateEdit } from "./template_edit.ts";
 import {
   defaultHandler,
   dropInFolder,
   dropInName,
   dropInPattern,
   importOf,
+  inEffect,
+  ourFolders,
   strays,
   type Understood,
   understand,
@@ -43,15 +58,20 @@ import { versionFor } from "./version.ts";
 export const containerd: Backend = {
   name: "containerd",
   want(site, seen) {
-    const root = seen.files.get(site.rootFile);
-    if (root === undefined) return { files: [site.rootFile], folders: [dropInFolder(site)] };
-    const version = versionFor(site, textOf(root));
-    const { wantedFiles, wantedFolders } = walk(site.rootFile, seen, version, importOf(site, version));
-    const ours = [...strays(site, seen)].filter((path) => !seen.files.has(path));
-    const folders = seen.folders.has(dropInFolder(site))
-      ? wantedFolders
-      : [...wantedFolders, dropInFolder(site)];
-    return { files: [...wantedFiles, ...ours], folders };
+    const source = renderedSource(site);
+    const templates = source?.templates.map(({ path }) => path) ?? [];
+    if (!seen.files.has(site.rootFile))
+      return { files: [site.rootFile, ...templates], folders: ourFolders(site) };
+    const folder = dirname(site.rootFile);
+    // What is missing with its folder may only not be mounted.
+    const isMissing = source !== undefined && seen.files.get(site.rootFile)?.kind === "absent";
+    if (isMissing && !seen.folders.has(folder)) return { files: [], folders: [folder] };
+    const bare = withoutEchoes(site, seen);
+    const version = versionFor(site, textOf(bare.files.get(site.rootFile)));
+    const { wantedFiles, wantedFolders } = walk(site.rootFile, bare, version, importOf(site, version));
+    const ours = [...strays(site, seen), ...templates].filter((path) => !seen.files.has(path));
+    const folders = ourFolders(site).filter((folder) => !seen.folders.has(folder));
+    return { files: [...wantedFiles, ...ours], folders: [...wantedFolders, ...folders] };
   },
   read(site, seen) {
     return view(understand(site, seen));
@@ -78,11 +98,14 @@ function view(node: Understood): EngineView {
     unmarked: (installed) => unmarked(node, installed),
     check: (facts) => [...check(node, facts), ...newerBlocks([...node.loaded, ...node.unread])],
     needs: (handlers) => handlers.flatMap(needs),
-    stage: (folder) => stage(node.loaded, folder),
+    stage: (folder) => stage(staged(node), folder),
     expect: (owner, desired) => {
       const present = desired.map((handler) => handler.name);
       const before = handlersOf(owner).map((handler) => handler.name);
-      return { present, absent: before.filter((name) => !present.includes(name)) };
+      // What others define as well is served without us too.
+      const others = runtimesAt(node.effectiveBare, node.id) ?? {};
+      const isGone = (name: string) => !present.includes(name) && others[name] === undefined;
+      return { present, absent: before.filter(isGone) };
     },
   };
 }
@@ -131,7 +154,9 @@ function tablesOf(handler: string): string[][] {
 }
 
 function foreignIn(node: Understood): ForeignDefinition[] {
-  return node.loaded.flatMap((file) => {
+  // What a root file is rendered with, no tool has left there.
+  const edited = node.rendering === undefined ? node.loaded : node.loaded.slice(1);
+  return edited.flatMap((file) => {
     const named = ids.flatMap((id) => Object.entries(runtimesAt(file.bareTable, id) ?? {}));
     return named.flatMap(([name, table]): ForeignDefinition[] => {
       if (!isTable(table)) return [];
@@ -185,7 +210,7 @@ function served(node: Understood): ServedHandler[] {
 
 /** Whether the engine takes handlers from this block: its file is loaded, and not masked, and under the id that counts. */
 function isServed(node: Understood, file: Loaded, block: OwnedBlock): boolean {
-  if (!node.loaded.includes(file) || (!mergesTables(node.version) && file !== node.winner)) return false;
+  if (!node.loaded.includes(file) || !inEffect(node).includes(file)) return false;
   const effective = runtimesAt(node.effective, node.id);
   return [...block.names].every((name) => tableAt(effective, name) !== undefined);
 }
@@ -194,7 +219,9 @@ function isServed(node: Understood, file: Loaded, block: OwnedBlock): boolean {
 function definer(node: Understood, name: string): Loaded | undefined {
   const files = mergesTables(node.version)
     ? node.loaded
-    : node.loaded.filter((file) => tableAt(file.table, "plugins", criV2) !== undefined).slice(-1);
+    : node.rendering !== undefined
+      ? inEffect(node)
+      : node.loaded.filter((file) => tableAt(file.table, "plugins", criV2) !== undefined).slice(-1);
   return files.findLast((file) => tableAt(runtimesAt(file.merged, node.id), name) !== undefined);
 }
 
@@ -242,6 +269,8 @@ function plan(
   for (const file of [...node.loaded, ...node.unread]) {
     for (const block of file.blocks) if (block.owner === owner) assertIntact(block, file.path);
   }
+  if (node.rendering !== undefined)
+    return planRendered(node, node.rendering, owner, { handlers, held, taking, adopting });
   return mergesTables(node.version)
     ? planDropIn(node, owner, handlers, taking)
     : planWinner(node, owner, handlers, taking);
@@ -255,10 +284,22 @@ function adoptedFor(
   adopting: Adopting | undefined,
 ): Adopted[] {
   const { name } = handler;
+  const [root] = node.loaded;
+  const holding = [...node.loaded, ...node.unread].filter((file) =>
+    file.blocks.some((block) => block.owner === owner && block.names.has(name)),
+  );
+  // A drop-in goes on over a handler that the root file has got since; in one file they would be the same table twice.
+  const isOver =
+    node.rendering !== undefined &&
+    mergesTables(node.version) &&
+    holding.some((file) => node.loaded.includes(file) && file !== node.rendering?.used?.file);
+  if (node.rendering !== undefined && root !== undefined && adopting?.mode !== "leave" && !isOver)
+    refuseRendered(node.rendering, root, node.id, name, holding.length > 0 ? owner : undefined);
   // 1.x has one table in effect and the others masked; 2.x makes one of them all.
   const merged = meaningIn(node.effectiveBare, node.id, name);
   const foreign = node.loaded
     .filter((file) => tableAt(runtimesAt(file.mergedBare, node.id), name) !== undefined)
+    .filter((file) => !(isOver && file === root))
     .map((file) => ({
       path: file.path,
       line: handlerLine(file, name),
@@ -278,6 +319,7 @@ function adoptedFor(
         meaning: meaningIn(parseToml(block.body, file.path), node.writeId, name),
       })),
   );
+  if (node.rendering !== undefined && adopting?.mode !== "leave") refuseInBlocks(node.rendering, name, owned);
   const places = [...foreign, ...owned];
   if (places.length === 0) return [];
   const ours = meaningIn(parseToml(blockBody([handler], node.writeId), ""), node.writeId, name);
@@ -405,6 +447,128 @@ function planDropIn(
     .map((path) => edit(path, undefined));
   const order = body === undefined ? [root, ...dropIns] : [...dropIns, root, ...others];
   return order.filter((change) => change !== undefined);
+}
+
+interface RenderedWish {
+  readonly handlers: readonly Handler[];
+  /** Names that the owner has now. */
+  readonly held: readonly string[];
+  readonly taking: readonly Adopted[];
+  readonly adopting: Adopting | undefined;
+}
+
+/**
+ * Where the root file is written anew at each start: one drop-in per owner where that file imports a folder of them,
+ * else one block per owner in the template. Whatever the owner has elsewhere goes, after the new place has it.
+ */
+function planRendered(
+  node: Understood,
+  rendering: Rendering,
+  owner: string,
+  { handlers, held, taking, adopting }: RenderedWish,
+): FileEdit[] {
+  const { site, seen, schema, version, writeId } = node;
+  const { source } = rendering;
+  const [root] = node.loaded;
+  if (root === undefined) return [];
+  const isTemplate = (path: string) => source.templates.some((each) => each.path === path);
+  const here = [...node.loaded, ...node.unread]
+    .filter((file) => file.blocks.some((block) => block.owner === owner))
+    .map(({ path }) => path);
+  const reached = node.loaded.find(
+    ({ path }) => here.includes(path) && path !== root.path && !isTemplate(path),
+  );
+  const dropIn = reached?.path ?? renderedDropIn(rendering, root, schema, version, dropInName(owner));
+  const body = handlers.length === 0 ? undefined : blockBody(handlers, writeId);
+  // Until the next start it is not known where a new block belongs: what is there stays where it is.
+  const isFixed = node.refusal !== undefined && body !== undefined && here.length > 0;
+  const target = isFixed ? here[0] : (dropIn ?? templateFor(rendering, schema)?.path);
+  if (!isFixed && body !== undefined && dropIn === undefined) {
+    refuseNoPlace(node, rendering, root);
+    if (adopting?.mode !== "leave")
+      refuseInTemplate(rendering, target ?? root.path, handlers, held, (each) => blockBody([each], writeId));
+  }
+  const edit = (path: string, block: string | undefined): FileEdit | undefined => {
+    const taken = takenIn(node, owner, path, taking);
+    const mustStay = namedByImport(node, path) || isLinked(seen, path);
+    if (isTemplate(path)) {
+      const made = templateEdit({ path, owner, block, base: source.base, mustStay }, bytesAt(seen, path));
+      return made && { ...made, labelFrom: site.rootFile };
+    }
+    if (block !== undefined) {
+      const theirs = [...node.loaded, ...node.unread].find((file) => file.path === path);
+      for (const { name } of theirs === undefined ? [] : handlers)
+        assertExtensible(theirs?.bareText ?? "", path, ["plugins", writeId, "containerd", "runtimes", name]);
+    }
+    return editOf(
+      node,
+      {
+        path,
+        owner,
+        block,
+        schema,
+        ourImport: "",
+        needsImport: () => false,
+        shared: () => undefined,
+        leavesShared: () => false,
+        isRoot: false,
+        mustStay,
+        taken,
+      },
+      taking,
+    );
+  };
+  const others = [...new Set([...(isFixed ? [] : here), ...taking.map(({ path }) => path)])].filter(
+    (path) => path !== target,
+  );
+  const edits = [
+    ...(target !== undefined && (body !== undefined || here.includes(target))
+      ? [edit(target, keepIfSame(node, target, owner, body))]
+      : []),
+    ...others.map((path) => edit(path, undefined)),
+  ];
+  return edits.filter((change) => change !== undefined);
+}
+
+/** Throws where no drop-in is imported and no template can be used or made. */
+function refuseNoPlace({ version, winner, schema }: Understood, rendering: Rendering, root: Loaded): void {
+  const { source } = rendering;
+  const { by } = source;
+  const target = templateFor(rendering, schema);
+  if (target === undefined) {
+    throw new ShimctlError(
+      "unsupported-config",
+      `Cannot add to what ${by} renders, as this file imports none of the folders for drop-ins`,
+      { path: root.path, hint: `restart ${by}, or look for these folders: ${source.dropIns.join(", ")}` },
+    );
+  }
+  if (!mergesTables(version) && winner !== root) {
+    throw new ShimctlError(
+      "unsupported-config",
+      `Cannot add to what ${by} renders, as this file has a CRI table, and containerd 1.x takes that in place of the rendered one`,
+      { path: winner.path, hint: "move its CRI table into a template" },
+    );
+  }
+  // A template that is made is nothing without the base one (k3s-io/k3s#7991: 1.24.17, 1.25.13, 1.26.8, 1.27.5, 1.28.1).
+  const isOld = !mergesTables(version) && (version.minor === undefined || version.minor < 7);
+  if (!target.exists && isOld) {
+    throw new ShimctlError(
+      "unsupported-config",
+      `Cannot make a template for this release of ${by}, which may not know the base one that it would need`,
+      {
+        path: target.path,
+        hint: `upgrade ${by}; or put a whole template there, as its documentation shows, and restart ${by}`,
+      },
+    );
+  }
+}
+
+/** The files for the engine's own parser: what a template adds stands in the root file. */
+function staged({ loaded, rendering }: Understood): readonly Loaded[] {
+  const [root, ...others] = loaded;
+  if (root === undefined || rendering === undefined) return loaded;
+  const { used } = rendering;
+  return [composed(root, used), ...others.filter((file) => file !== used?.file)];
 }
 
 /** A drop-in name that an import of somebody else reaches, so that the root file need not be touched. */

@@ -5,6 +5,7 @@ import type { EngineVersion } from "../backend.ts";
 import type { Mending, Remedy } from "../remedy.ts";
 import { tableAt } from "../tables.ts";
 import { type Loaded, textOf, walk, withoutDoubled } from "./load.ts";
+import { renderedSource, withoutEchoes } from "./rendered.ts";
 import { criImages, criV2, criV3, mergesTables, migratesEachFile } from "./schema.ts";
 import { importOf } from "./understand.ts";
 import { versionFor } from "./version.ts";
@@ -12,14 +13,25 @@ import { versionFor } from "./version.ts";
 export const containerdMending: Mending = {
   acceptsMark: false,
   tempDir: () => undefined,
+  leaves(site, path) {
+    const source = renderedSource(site);
+    if (source === undefined) return undefined;
+    const { by, templates } = source;
+    if (path === site.rootFile) return `mend what it is made from, then restart ${by}, which writes it anew`;
+    if (templates.some((each) => each.path === path))
+      return `mend it by hand: it is a template of ${by}, of which nobody can tell what was meant`;
+    return undefined;
+  },
   remedies(site, seen, cut) {
-    const version = versionFor(site, textOf(seen.files.get(site.rootFile)));
-    const walked = walk(site.rootFile, seen, version, importOf(site, version));
-    return [
+    const bare = withoutEchoes(site, seen);
+    const version = versionFor(site, textOf(bare.files.get(site.rootFile)));
+    const walked = walk(site.rootFile, bare, version, importOf(site, version));
+    const found = [
       ...lostVersion(walked.loaded[0], version, cut.some(isVersion)),
       ...dangling(walked),
       ...doubled(walked.loaded),
     ];
+    return found.filter(({ path }) => containerdMending.leaves?.(site, path) === undefined);
   },
 };
 

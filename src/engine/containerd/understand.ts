@@ -4,6 +4,7 @@ import type { EngineVersion, Site, Snapshot } from "../backend.ts";
 import { mergeTables, tableAt } from "../tables.ts";
 import { hasMeta } from "./glob.ts";
 import { type Loaded, loadFile, textOf, walk } from "./load.ts";
+import { type Rendering, renderedSource, renderingOf, renderingRefusal, withoutEchoes } from "./rendered.ts";
 import { builtinHandler, criV2, criV3, mergesTables, migratesEachFile, runtimesAt } from "./schema.ts";
 import { refusalOf, rootSchema, versionFor } from "./version.ts";
 
@@ -11,12 +12,19 @@ export function dropInFolder(site: Site): string {
   return `${site.rootFile.slice(0, site.rootFile.lastIndexOf("/"))}/conf.d`;
 }
 
+/** The folders in which drop-ins of ours may stand. */
+export function ourFolders(site: Site): readonly string[] {
+  return renderedSource(site)?.dropIns ?? [dropInFolder(site)];
+}
+
 /**
  * An absolute glob that matches only our files: a file that is missing then never stops the engine. 1.x gets no
- * import of ours, so whatever stands in its lists is somebody else's.
+ * import of ours, so whatever stands in its lists is somebody else's; and so does a file that is written anew.
  */
 export function importOf(site: Site, version: EngineVersion): string {
-  return mergesTables(version) ? `${dropInFolder(site)}/*-shimctl-*.toml` : "";
+  return mergesTables(version) && renderedSource(site) === undefined
+    ? `${dropInFolder(site)}/*-shimctl-*.toml`
+    : "";
 }
 
 export function dropInName(owner: string): string {
@@ -25,12 +33,13 @@ export function dropInName(owner: string): string {
 
 export const dropInPattern = /^[0-9]+-shimctl-.+\.toml$/;
 
-/** Drop-ins of ours that stand in our folder, whether or not anything imports them. */
+/** Drop-ins of ours that stand in our folders, whether or not anything imports them. */
 export function strays(site: Site, seen: Snapshot): string[] {
-  const folder = dropInFolder(site);
-  return (seen.folders.get(folder) ?? [])
-    .filter((name) => dropInPattern.test(name))
-    .map((name) => `${folder}/${name}`);
+  return ourFolders(site).flatMap((folder) =>
+    (seen.folders.get(folder) ?? [])
+      .filter((name) => dropInPattern.test(name))
+      .map((name) => `${folder}/${name}`),
+  );
 }
 
 /** Everything that is known of one node's containerd, as values. */
@@ -54,9 +63,12 @@ export interface Understood {
   /** The CRI configuration in effect, and the same without anything of ours. */
   readonly effective: TomlTable;
   readonly effectiveBare: TomlTable;
+  /** What the root file is made from, where something else writes it anew at each start. */
+  readonly rendering: Rendering | undefined;
 }
 
-export function understand(site: Site, seen: Snapshot): Understood {
+export function understand(site: Site, asSeen: Snapshot): Understood {
+  const seen = withoutEchoes(site, asSeen);
   const rootRead = seen.files.get(site.rootFile);
   if (hasMeta(site.rootFile)) {
     throw new ShimctlError(
@@ -66,27 +78,39 @@ export function understand(site: Site, seen: Snapshot): Understood {
     );
   }
   const version = versionFor(site, textOf(rootRead));
-  const { loaded, missing } = walk(site.rootFile, seen, version, importOf(site, version));
-  const root = loaded[0];
+  const { loaded: read, missing } = walk(site.rootFile, seen, version, importOf(site, version));
+  const rendering = renderingOf(site, seen, version);
+  const [root, ...others] = read;
   if (root === undefined) {
     throw new ShimctlError("invalid-config", "Cannot read the engine's configuration file", {
       path: site.rootFile,
       cause: rootRead,
     });
   }
+  const template = rendering?.used?.file;
+  const loaded = template === undefined ? read : [root, template, ...others];
   const schema = rootSchema(root, version);
-  const refusal = refusalOf(loaded, schema, version);
+  const refusal =
+    refusalOf(loaded, schema, version) ??
+    (rendering === undefined ? undefined : renderingRefusal(rendering, root, schema));
 
-  const unread = strays(site, seen)
+  const unusedTemplates = rendering?.templates.flatMap(({ file }) => (file === template ? [] : [file])) ?? [];
+  const dropIns = strays(site, seen)
     .filter((path) => !loaded.some((file) => file.path === path))
     .flatMap((path) => {
       const read = seen.files.get(path);
       return read?.kind === "file" ? [loadFile(path, read, version, importOf(site, version))] : [];
     });
+  const unread = [...unusedTemplates, ...dropIns];
 
   const merge = (table: (file: Loaded) => TomlTable) => {
     if (mergesTables(version)) return loaded.map(table).reduce(mergeTables, Object.create(null));
-    const last = loaded.findLast((file) => tableAt(table(file), "plugins", criV2) !== undefined);
+    // A template's blocks end up in the root file itself.
+    const last = loaded.findLast(
+      (file) => file !== template && tableAt(table(file), "plugins", criV2) !== undefined,
+    );
+    if (template !== undefined && (last === undefined || last === root))
+      return mergeTables(table(root), table(template));
     return last === undefined ? root.bareTable : table(last);
   };
   const winner = loaded.findLast((file) => tableAt(file.bareTable, "plugins", criV2) !== undefined) ?? root;
@@ -112,7 +136,15 @@ export function understand(site: Site, seen: Snapshot): Understood {
     winner,
     effective,
     effectiveBare,
+    rendering,
   };
+}
+
+/** The files whose CRI tables count: all of them on 2.x; on 1.x one, with the template that it is made from. */
+export function inEffect({ version, loaded, winner, rendering }: Understood): readonly Loaded[] {
+  if (mergesTables(version)) return loaded;
+  const template = rendering?.used?.file;
+  return template !== undefined && winner === loaded[0] ? [winner, template] : [winner];
 }
 
 export function defaultHandler(effective: TomlTable, id: string): string {

@@ -1,0 +1,201 @@
+import { describe, expect, test } from "bun:test";
+import { ShimctlError } from "../../src/error.ts";
+import { detect } from "../../src/layout/detect.ts";
+import type { Daemon, Found, Wish } from "../../src/layout/layout.ts";
+import { MemoryNode } from "../support/memory.ts";
+
+const any: Wish = { engine: "auto", config: undefined, version: "2.1.9" };
+
+function find(
+  files: Readonly<Record<string, string>>,
+  daemons: readonly Daemon[] = [],
+  wish: Partial<Wish> = {},
+): Found {
+  const { host } = new MemoryNode("2.1.9", files);
+  return detect(host, { ...any, ...wish }, daemons, () => undefined);
+}
+
+function refusal(...args: Parameters<typeof find>): { message: string; hint: string | undefined } {
+  try {
+    find(...args);
+  } catch (error) {
+    if (error instanceof ShimctlError && error.code === "unsupported-node")
+      return { message: error.message, hint: error.facts.hint };
+    throw error;
+  }
+  throw new Error("nothing was refused");
+}
+
+function daemon(command: string, more: Partial<Daemon> = {}): Daemon {
+  return {
+    unit: undefined,
+    argv: command.split(" "),
+    environment: {},
+    active: true,
+    source: "a process",
+    ...more,
+  };
+}
+
+const rendered = (data: string) => ({ [`${data}/agent/etc/containerd/config.toml`]: "version = 3\n" });
+
+for (const { name, title, server, agent } of [
+  { name: "k3s", title: "k3s", server: "k3s.service", agent: "k3s-agent.service" },
+  { name: "rke2", title: "RKE2", server: "rke2-server.service", agent: "rke2-agent.service" },
+]) {
+  const data = `/var/lib/rancher/${name}`;
+  const prefix = name.toUpperCase();
+
+  describe(title, () => {
+    test("is found by its tree while it is stopped, and never taken for containerd from packages", () => {
+      const stopped = { ...rendered(data), [`/etc/systemd/system/${server}`]: "" };
+      for (const files of [stopped, { ...rendered(data), [`${data}/server/token`]: "" }])
+        expect(find(files).layout.name).toBe(`${name}-server`);
+      const worker = { ...rendered(data), [`/usr/lib/systemd/system/${agent}`]: "" };
+      expect(find(worker).layout.name).toBe(`${name}-agent`);
+      const idle = daemon(`/usr/local/bin/${name} agent`, { active: false, unit: agent });
+      expect(find(rendered(data), [idle]).layout.name).toBe(`${name}-agent`);
+    });
+
+    test("renders the configuration in its tree from templates and drop-ins beside it", () => {
+      const { site, places, layout } = find({ ...rendered(data), [`/etc/systemd/system/${server}`]: "" });
+      const folder = `${data}/agent/etc/containerd`;
+      expect(site.rootFile).toBe(`${folder}/config.toml`);
+      expect(places.socket).toBe("/run/k3s/containerd/containerd.sock");
+      expect([layout.unit, layout.family, layout.isServer]).toEqual([server, name, true]);
+      expect(site.source).toMatchObject({
+        kind: "rendered",
+        by: title,
+        dropIns: [`${folder}/config-v3.toml.d`, `${folder}/config.toml.d`],
+        templates: [
+          { path: `${folder}/config-v3.toml.tmpl`, schema: 3 },
+          { path: `${folder}/config.toml.tmpl`, schema: 2 },
+        ],
+      });
+    });
+
+    test("is not restarted on a guess: where files fit both roles, each must be named", () => {
+      const both = { [`/etc/systemd/system/${server}`]: "", [`/etc/systemd/system/${agent}`]: "" };
+      const converted = { [`${data}/server/token`]: "", [`/etc/systemd/system/${agent}`]: "" };
+      for (const files of [
+        rendered(data),
+        { ...rendered(data), ...both },
+        { ...rendered(data), ...converted },
+      ]) {
+        const { message, hint } = refusal(files);
+        expect(message).toBe(
+          `Cannot tell which of ${title} server and ${title} agent this node is, and each is restarted by another unit: ${data}/agent/etc/containerd`,
+        );
+        expect(hint).toBe(`pass --layout ${name}-server or --layout ${name}-agent`);
+        expect(refusal(files, [], { layout: name }).hint).toBe(hint);
+        expect(find(files, [], { layout: `${name}-agent` }).layout.unit).toBe(agent);
+      }
+    });
+
+    test("with the units of both roles is the one that starts with the machine, or the one that runs", () => {
+      const files = {
+        ...rendered(data),
+        [`/usr/local/lib/systemd/system/${server}`]: "",
+        [`/usr/local/lib/systemd/system/${agent}`]: "",
+      };
+      const wants = { [`/etc/systemd/system/multi-user.target.wants/${agent}`]: "" };
+      expect(find({ ...files, ...wants }).layout.name).toBe(`${name}-agent`);
+      const idle = [
+        daemon(`/usr/local/bin/${name} server`, { active: false, unit: server }),
+        daemon(`/usr/local/bin/${name} agent`, { active: false, unit: agent }),
+      ];
+      expect(find({ ...files, ...wants }, idle).layout.name).toBe(`${name}-agent`);
+      expect(refusal(files, idle).hint).toContain(`--layout ${name}-server`);
+      const runs = idle.map((each, at) => ({ ...each, active: at === 0 }));
+      expect(find({ ...files, ...wants }, runs).layout.name).toBe(`${name}-server`);
+    });
+
+    test("is known by what runs, whatever its unit is called", () => {
+      for (const [command, role] of [
+        [`/usr/local/bin/${name} server --disable traefik`, "server"],
+        [`/opt/bin/${name} --debug agent --node-label server=no`, "agent"],
+        [`/var/lib/rancher/${name}/data/current/bin/${name}-server`, "server"],
+        [`${name}-agent --token x`, "agent"],
+      ] as const) {
+        const found = find(rendered(data), [daemon(command, { unit: `${name}-blue.service` })]);
+        expect(found.layout.name).toBe(`${name}-${role}`);
+        expect(found.daemon?.unit).toBe(`${name}-blue.service`);
+      }
+    });
+
+    test("keeps its way of being edited when its file is named by --config, and another file has none", () => {
+      const files = { ...rendered(data), [`/etc/systemd/system/${server}`]: "", "/srv/own.toml": "" };
+      const own = find(files, [], { config: `${data}/agent/etc/containerd/config.toml` });
+      expect(own.site.source?.kind).toBe("rendered");
+      expect(find(files, [], { config: "/srv/own.toml" }).site.source).toBeUndefined();
+    });
+
+    test("is not seen in its other commands, or in a program of a similar name", () => {
+      for (const command of [`/usr/local/bin/${name} kubectl get pods`, `/usr/bin/${name}d server`])
+        expect(refusal({}, [daemon(command)], { version: undefined }).message).toContain(
+          "Cannot find a container engine",
+        );
+    });
+
+    test("keeps its tree where the daemon says, else where its configuration says", () => {
+      const root = (...args: Parameters<typeof find>) => find(...args).site.rootFile;
+      const at = (folder: string) => `${folder}/agent/etc/containerd/config.toml`;
+      const config = { [`/etc/rancher/${name}/config.yaml`]: "data-dir: /configured/\n" };
+      const unit = { [`/etc/systemd/system/${server}`]: "", [`/usr/local/bin/${name}`]: "" };
+      const run = (rest: string, more: Partial<Daemon> = {}) => [daemon(`/bin/${name} server${rest}`, more)];
+      expect(root({ ...unit })).toBe(at(data));
+      expect(root({ ...unit, ...config })).toBe(at("/configured"));
+      expect(root(config, run(" --data-dir /a --data-dir=/b"))).toBe(at("/b"));
+      expect(root(config, run(" -d /c"))).toBe(at("/c"));
+      expect(root(config, run("", { environment: { [`${prefix}_DATA_DIR`]: "/d" } }))).toBe(at("/d"));
+      expect(root(config, run(""))).toBe(at("/configured"));
+      const other = { ...config, "/srv/own.yaml": "data-dir: /own\n" };
+      expect(root(other, run(" --config /srv/own.yaml"))).toBe(at("/own"));
+      const variable = { environment: { [`${prefix}_CONFIG_FILE`]: "/srv/own.yaml" } };
+      expect(root(other, run("", variable))).toBe(at("/own"));
+      // A stopped one with its tree elsewhere.
+      expect(root({ ...config, ...rendered("/configured"), "/configured/server/token": "" })).toBe(
+        at("/configured"),
+      );
+    });
+
+    test("reads data-dir out of plain YAML, the last file's", () => {
+      const folder = `/etc/rancher/${name}`;
+      const unit = { [`/etc/systemd/system/${server}`]: "" };
+      const data = (yaml: string, more: Record<string, string> = {}) =>
+        find({ ...unit, [`${folder}/config.yaml`]: yaml, ...more }).site.rootFile.replace(/\/agent\/.*/, "");
+      for (const yaml of [
+        "data-dir: /x",
+        "token: t\r\ndata-dir:   /x   # moved\r\n",
+        '"data-dir": "/x"\n',
+        "data-dir: '/x' # it's ours\n",
+        "tls-san:\n  - data-dir: /no\n# data-dir: /no\ndata-dir: /x\nx-data-dir: /no\n",
+      ])
+        expect(data(yaml)).toBe("/x");
+      expect(data("data-dir: /with space#hash\n")).toBe("/with space#hash");
+      expect(data("token: t\n")).toBe(`/var/lib/rancher/${name}`);
+      expect(data("data-dir: /x\n", { [`${folder}/config.yaml.d/10.yaml`]: "data-dir: /y\n" })).toBe("/y");
+      expect(data("data-dir: /x\n", { [`${folder}/config.yaml.d/10.txt`]: "data-dir: /y\n" })).toBe("/x");
+    });
+  });
+}
+
+test("a node with k3s and containerd from packages is not guessed: what runs counts, else each is named", () => {
+  const files = {
+    ...rendered("/var/lib/rancher/k3s"),
+    "/etc/systemd/system/k3s.service": "",
+    "/etc/containerd/config.toml": 'disabled_plugins = ["cri"]\n',
+  };
+  expect(refusal(files).hint).toBe("pass --layout vanilla or --layout k3s-server");
+  expect(find(files, [daemon("/usr/local/bin/k3s server")]).layout.name).toBe("k3s-server");
+  expect(find(files, [daemon("/usr/bin/containerd")]).layout.name).toBe("vanilla");
+});
+
+test("a version string of k3s' containerd without the word k3s says nothing: it is never looked at", () => {
+  const { site } = find(
+    { ...rendered("/var/lib/rancher/k3s"), "/etc/systemd/system/k3s.service": "", "/usr/local/bin/k3s": "" },
+    [],
+    { version: "2.1.5" },
+  );
+  expect([site.layout, site.version?.source]).toEqual(["k3s-server", "--engine-version"]);
+});
