@@ -331,7 +331,9 @@ function adoptedFor(
  * and keeps all that they enclosed. Where only some of it stands, somebody has defined that meanwhile.
  */
 function unmarked(node: Understood, installed: readonly Handler[]): Unmarked {
-  const files = node.loaded.filter(hasTables);
+  // What is made of other files is made of them again.
+  const { source } = node.site;
+  const files = source === undefined || source.kind === "template" ? node.loaded.filter(hasTables) : [];
   if (files.length === 0 || installed.length === 0) return new Map();
   const wanted = installed.map((handler) => {
     const { name } = handler;
