@@ -1,5 +1,30 @@
+import { aks } from "./aks.ts";
+import { bottlerocket } from "./bottlerocket.ts";
 import { crio } from "./crio.ts";
+import { docker } from "./docker.ts";
+import { eks } from "./eks.ts";
+import { flatcar } from "./flatcar.ts";
+import { gke } from "./gke.ts";
+import { kind } from "./kind.ts";
 import type { Layout } from "./layout.ts";
+import { minikube, minikubeCrio } from "./minikube.ts";
+import { openshift } from "./openshift.ts";
+import { talos } from "./talos.ts";
 import { vanilla } from "./vanilla.ts";
 
-export const layouts: readonly Layout[] = [vanilla, crio];
+/** The most general of an engine first: it is meant where only the command line speaks for that engine. */
+export const layouts: readonly Layout[] = [
+  vanilla,
+  docker,
+  kind,
+  minikube,
+  eks,
+  gke,
+  aks,
+  flatcar,
+  talos,
+  bottlerocket,
+  crio,
+  minikubeCrio,
+  openshift,
+];
