@@ -19,7 +19,7 @@ import { type Deferred, preview, run } from "../transaction/run.ts";
 import { stateFolder } from "../transaction/state.ts";
 import { parseHandlerFile, type ReadFile, resolveAll } from "./handler_file.ts";
 import type { Io } from "./io.ts";
-import { lastingNote, refuseManaged } from "./lasting.ts";
+import { lastingNote, refuseKept, refuseManaged } from "./lasting.ts";
 import type { Log } from "./log.ts";
 import { explained, liveOptions, type Node, openNode } from "./node.ts";
 import { type Parsed, shown } from "./options.ts";
@@ -166,6 +166,7 @@ export function environment(
     site,
     now: io.now,
     signal: io.signal,
+    refuseKept: (path) => refuseKept(node, path),
     step(name) {
       log.debug(name);
       onStep(name);

@@ -20,6 +20,19 @@ export async function refuseManaged({ found }: Node, parsed: Parsed): Promise<vo
   );
 }
 
+/**
+ * Refuses an edit of a file that the system itself keeps as it is, before anything is written.
+ * Throws ShimctlError `unsupported-node`
+ */
+export function refuseKept({ found, host }: Node, path: string): void {
+  const kept = found.layout.keeps?.(host, path);
+  if (kept === undefined) return;
+  throw new ShimctlError("unsupported-node", `Cannot edit this file, as ${kept.why}: ${kept.path}`, {
+    path,
+    ...(kept.hint === undefined ? {} : { hint: kept.hint }),
+  });
+}
+
 async function documentHint(found: Node["found"], parsed: Parsed): Promise<string> {
   const command = renderCommand(found, parsed);
   const { managedSystems } = await import("../managed/registry.ts");

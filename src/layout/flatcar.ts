@@ -20,38 +20,48 @@ export const flatcar: Layout = {
   places: (host, daemon) => ({ ...specialContainerd.places(), rootFile: configOf(host, daemon) }),
   survives: "restarts, reboots and updates of the system",
   document: "flatcar",
-  refuses: (host, daemon) =>
-    configOf(host, daemon) === shipped
-      ? { path: shipped, why: "its containerd reads a file of the read-only image" }
-      : undefined,
+  refuses(host, daemon) {
+    const path = configOf(host, daemon);
+    // Images before 3760 unpack it below /run/torcx.
+    if (!path.endsWith(shipped)) return undefined;
+    return { path, why: "its containerd reads a file of the read-only image" };
+  },
 };
 
 /** Which file containerd is started with. */
 function configOf(host: HostFiles, daemon: Daemon | undefined): string {
   const argv = daemon?.argv ?? argvIn(host);
   const at = argv.findIndex((argument) => /^(--config|-c)(=|$)/.test(argument));
-  if (at < 0) return argv.length === 0 ? shipped : usual;
+  if (at < 0) return usual;
   const [, glued] = argv[at]?.split("=") ?? [];
   const path = glued ?? argv[at + 1] ?? "";
   return path.startsWith("/") ? path : shipped;
 }
 
-/** What the unit and its drop-ins say, the last word of each counting; empty where nothing can be read. */
+/** What the unit and its drop-ins say, the last word of each counting. */
 function argvIn(host: HostFiles): string[] {
   const variables = new Map([["CONTAINERD_CONFIG", shipped]]);
-  let command = "";
-  for (const line of unitTexts(host).join("\n").split("\n")) {
-    const [, key, value = ""] = /^\s*(Environment|ExecStart)\s*=\s*(.*?)\s*$/.exec(line) ?? [];
-    if (key === "ExecStart") command = value;
-    if (key !== "Environment") continue;
-    for (const [, name = "", text = ""] of value.matchAll(/(?<=^|[\s"'])(\w+)=([^\s"']*)/g))
+  // As the image's own unit has it, of which nothing can be seen where only /etc is mounted.
+  let command = "/usr/bin/containerd --config ${CONTAINERD_CONFIG}";
+  const assign = (lines: readonly string[]) => {
+    for (const [, name = "", text = ""] of lines.flatMap((line) => [...line.matchAll(assignment)]))
       variables.set(name, text);
+  };
+  for (const line of unitTexts(host).join("\n").split("\n")) {
+    const [, key, value = ""] =
+      /^\s*(Environment|EnvironmentFile|ExecStart)\s*=\s*(.*?)\s*$/.exec(line) ?? [];
+    if (key === "ExecStart") command = value;
+    if (key === "EnvironmentFile") assign(textOf(host, value.replace(/^-/, "")).split("\n"));
+    if (key === "Environment") assign([value]);
   }
   return command
     .replaceAll(/\$\{(\w+)\}|\$(\w+)/g, (_, braced, bare) => variables.get(braced ?? bare) ?? "")
     .split(/\s+/)
     .filter((part) => part !== "");
 }
+
+/** One of several on a line, with quotes around it or around its value (systemd.exec(5)). */
+const assignment = /(?<=^|[\s"'])(\w+)=["']?([^\s"']*)/g;
 
 function unitTexts(host: HostFiles): string[] {
   const [unit] = unitFiles(specialContainerd.unit).filter((path) => host.exists(path));
@@ -63,8 +73,10 @@ function unitTexts(host: HostFiles): string[] {
       if (name.endsWith(".conf")) dropIns.set(name, `${folder}/${name}`);
   }
   const files = [...dropIns].sort(([one], [other]) => (one < other ? -1 : 1)).map(([, path]) => path);
-  return [...(unit === undefined ? [] : [unit]), ...files].map((path) => {
-    const read = host.read(path);
-    return read.kind === "file" ? new TextDecoder().decode(read.bytes) : "";
-  });
+  return [...(unit === undefined ? [] : [unit]), ...files].map((path) => textOf(host, path));
+}
+
+function textOf(host: HostFiles, path: string): string {
+  const read = host.read(path);
+  return read.kind === "file" ? new TextDecoder().decode(read.bytes) : "";
 }

@@ -66,6 +66,8 @@ export interface Layout {
   readonly document?: string;
   /** Why nothing is changed on such a node; absent, or without an answer, where it is an ordinary one. */
   refuses?(host: HostFiles, daemon: Daemon | undefined): Refusal | undefined;
+  /** Why this file is not edited, where the system keeps it as it is: an edit would be a fault to it. */
+  keeps?(host: HostFiles, path: string): Refusal | undefined;
   /** The Go package of the binary; a group, where it has one, is the engine's major version. */
   readonly module: RegExp;
   /** Releases before this one are refused. */
@@ -76,7 +78,7 @@ export interface Layout {
 export interface Refusal {
   /** The file that the engine, or the system, goes by. */
   readonly path: string;
-  /** What follows `Cannot change handlers on TITLE, as`. */
+  /** What follows `Cannot change handlers on TITLE, as`, or `Cannot edit this file, as`. */
   readonly why: string;
   /** The next step where there is no document that holds handlers. */
   readonly hint?: string;

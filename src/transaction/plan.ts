@@ -56,8 +56,12 @@ export interface Planned {
 }
 
 /** Refuses before anything is written what could not be written whole, or what others than root may write as well. */
-export function refuseUnwritable(host: Host, edits: readonly FileEdit[]): void {
+export function refuseUnwritable(
+  { host, refuseKept }: Pick<Environment, "host" | "refuseKept">,
+  edits: readonly FileEdit[],
+): void {
   if (edits.length === 0) return;
+  for (const { path, before } of edits) if (before !== null) refuseKept?.(path);
   const record = `${stateFolder}/record.json`;
   for (const edit of edits) preflight(host, edit.path, edit.tempDir);
   preflight(host, record);

@@ -113,7 +113,7 @@ async function repairLocked(env: Environment, request: RepairRequest, state: Nod
       if (found.edits.length === 0) break;
       if (attempt > request.retries) throw tooBusy(found.edits);
       if (found.view !== undefined) env.proveWith?.(found.view);
-      refuseUnwritable(env.host, found.edits);
+      refuseUnwritable(env, found.edits);
       ground ??= await groundFor(env, state);
       const { view } = found;
       state.rebuild(() => rebuildRecord(view, env.site.rootFile, state.journal(), env.now()));

@@ -74,7 +74,7 @@ describe.each(distributions)("$name", (distribution) => {
 /** Two nodes in one can only be told by files that they do not share; the configuration itself says nothing. */
 function shareWhatTells(one: Distribution, other: Distribution): boolean {
   return Object.entries(one.files).some(
-    ([path, content]) => (other.files[path] ?? content) !== content && /release$|crictl|service/.test(path),
+    ([path, content]) => (other.files[path] ?? content) !== content && /release$|crictl/.test(path),
   );
 }
 
@@ -265,6 +265,46 @@ describe("an edit that something takes away later", () => {
       document: "nodeadm",
       refusal: null,
     });
+  });
+});
+
+describe("the files of OpenShift's Machine Config Operator", () => {
+  const kata =
+    '[crio.runtime.runtimes.kata-qemu]\nruntime_type = "vm"\nruntime_path = "/opt/kata/bin/containerd-shim-kata-v2"\n';
+  const kept = (
+    step: string,
+  ) => `shimctl: Cannot edit this file, as the Machine Config Operator keeps it as a MachineConfig has it: /etc/machine-config-daemon/currentconfig
+  at: /etc/crio/crio.conf.d/00-default
+  state: nothing was written
+  next: ${step}
+`;
+
+  test("are not edited to take a handler over, and others beside them are", async () => {
+    using node = nodeNamed("OpenShift");
+    node.place("/etc/crio/crio.conf.d/99-kata-deploy", kata);
+    const before = node.text("/etc/crio/crio.conf.d/00-default");
+    for (const more of [[], ["--dry-run"]]) {
+      const { err } = await refusal(node, ["install", "crun", "--adopt=replace", ...more].join(" "));
+      expect(err).toBe(kept("change the MachineConfig that brings it"));
+    }
+    const taken = await node.run(["install", "kata-qemu", "--adopt=replace"]);
+    expect([taken.code, node.text("/etc/crio/crio.conf.d/99-kata-deploy")]).toEqual([0, ""]);
+    expect(node.text("/etc/crio/crio.conf.d/00-default")).toBe(before);
+  });
+
+  test("are not repaired either", async () => {
+    using node = nodeNamed("OpenShift");
+    const path = "/etc/crio/crio.conf.d/00-default";
+    node.place(path, `${node.text(path)}3s"\n`);
+    expect((await node.run(["repair"])).code).toBe(11);
+    const { err } = await refusal(node, "repair --yes");
+    expect(err).toBe(kept("change the MachineConfig that brings it"));
+  });
+
+  test("are nobody's where what says so cannot be read", async () => {
+    using node = nodeNamed("OpenShift");
+    node.place("/etc/machine-config-daemon/currentconfig", "{ cut off");
+    expect((await node.run(["install", "crun", "--adopt=replace"])).code).toBe(0);
   });
 });
 

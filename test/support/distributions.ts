@@ -312,7 +312,10 @@ BinaryName = "shimpei"
       files: {
         "/usr/bin/crio": program,
         "/usr/lib/systemd/system/crio.service": unit("/usr/bin/crio"),
-        "/etc/machine-config-daemon/currentconfig": "{}\n",
+        "/etc/machine-config-daemon/currentconfig": `${JSON.stringify({
+          kind: "MachineConfig",
+          spec: { config: { storage: { files: [{ path: "/etc/crio/crio.conf.d/00-default", mode: 420 }] } } },
+        })}\n`,
         "/etc/machine-config-daemon/node-annotations.json": "{}\n",
         "/etc/crio/crio.conf.d/00-default": `[crio.runtime]
 conmon = ""
