@@ -19,7 +19,7 @@ export function distributionsPage(known: readonly Layout[] = layouts): string {
   const changed = known.filter((layout) => !left.includes(layout)).map(at);
   return `# Distributions
 
-<!-- Made from the layouts in src/layout by \`bun build/distributions.ts\`. -->
+<!-- Made from the layouts in src/layout by \`npm run distributions\`. -->
 
 The file to change is found by what is on the node: \`shimctl status\` prints the layout, the evidence for it, and what takes an edit away there.
 \`--layout NAME\` settles it where the evidence is for several, \`--config\` names another root file, \`--unit\` another unit. On every

@@ -205,6 +205,30 @@ describe("a system that would take an edit away is left alone", () => {
     );
   });
 
+  test("the refusal is a document with --json", async () => {
+    using node = nodeNamed("Talos");
+    const ran = await node.run(["install", "kata-qemu", "--json"]);
+    expect([ran.code, ran.json()["result"], ran.json()["changes"]]).toEqual([6, "refused", []]);
+    expect(ran.json()["error"]).toMatchObject({
+      code: "unsupported-node",
+      path: "/etc/cri/containerd.toml",
+      state: "nothing was written",
+      hint: expect.stringContaining("`shimctl render --for talos kata-qemu`"),
+    });
+  });
+
+  test("what the hint names makes a document with those handlers in it", async () => {
+    for (const { layout, name } of distributions.filter((each) => each.refused === true)) {
+      using node = nodeNamed(name);
+      if (layout === "minikube" || layout === "bottlerocket") continue;
+      const { err } = await refusal(node, "install kata-qemu runsc");
+      const [, line = ""] = /`shimctl (render .*?)`/.exec(err) ?? [];
+      const { code, out } = await node.run(line.split(" "));
+      expect(code).toBe(0);
+      for (const handler of ["kata-qemu", "runsc"]) expect(out).toContain(`containerd.runtimes.${handler}]`);
+    }
+  });
+
   const refused = distributions.filter((each) => each.refused === true);
   test.each(refused)("$name: every change is refused, and everything else works", async (distribution) => {
     using node = nodeOf(distribution);
@@ -305,6 +329,31 @@ describe("the files of OpenShift's Machine Config Operator", () => {
     using node = nodeNamed("OpenShift");
     node.place("/etc/machine-config-daemon/currentconfig", "{ cut off");
     expect((await node.run(["install", "crun", "--adopt=replace"])).code).toBe(0);
+  });
+});
+
+describe("minikube, whose images have every engine", () => {
+  const docker = () => {
+    const node = nodeNamed("minikube with docker");
+    node.remove("/etc/crictl.yaml");
+    return node;
+  };
+
+  test("is not guessed at where nothing says which of them runs pods", async () => {
+    using node = docker();
+    const { err } = await refusal(node, "install kata-qemu");
+    expect(err).toContain("pass --engine containerd or --engine crio");
+  });
+
+  test("is the one whose program is there, where there is only one", async () => {
+    using node = docker();
+    node.remove("/usr/bin/crio");
+    expect((await statusOf(node)).layout.name).toBe("minikube");
+    node.remove("/usr/bin/containerd");
+    node.place("/usr/bin/crio", "#!/bin/sh\n", 0o755);
+    node.remove("/etc/containerd");
+    const status = await node.run(["status", "--json", "--engine-version", "1.36.3"]);
+    expect((status.json() as unknown as Status).layout.name).toBe("minikube-crio");
   });
 });
 

@@ -8,7 +8,7 @@ import { bluewhale } from "../support/made_up_distribution.ts";
 const page = readFileSync(distributionsPath, "utf8");
 
 test("the page on distributions is what the layouts say", () => {
-  expect(page, "When this is meant: bun build/distributions.ts").toBe(distributionsPage());
+  expect(page, "When this is meant: npm run distributions").toBe(distributionsPage());
 });
 
 test("every layout has its rows in the page", () => {
