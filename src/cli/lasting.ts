@@ -8,11 +8,12 @@ import type { Parsed } from "./options.ts";
  * that makes what does.
  * Throws ShimctlError `unsupported-node`
  */
-export async function refuseManaged({ found }: Node, parsed: Parsed): Promise<void> {
+export async function refuseManaged({ found, host }: Node, parsed: Parsed): Promise<void> {
   const { layout, refusal } = found;
   if (refusal === undefined) return;
   const { path, why, hint } = refusal;
-  const [evidence = layout.name] = found.evidence;
+  // What only such a system has, not the daemon that others have as well.
+  const [evidence = layout.name] = layout.evidence(host, []);
   throw new ShimctlError(
     "unsupported-node",
     `Cannot change handlers on ${layout.title}, as ${why}${evidence === path || hint !== undefined ? "" : `: ${evidence}`}`,

@@ -21,7 +21,7 @@ export const minikube: Layout = {
   name: "minikube",
   title: "minikube",
   refines,
-  evidence: (host) => evidenceOf(host, (runs) => runs !== "crio", ownContainerd.places().binaries),
+  evidence: (host) => evidenceOf(host, "containerd", (runs) => runs !== "crio"),
   survives: "restarts of containerd, and minikube start, which changes single lines of the file",
   wipes,
   refuses(host) {
@@ -40,22 +40,22 @@ export const minikubeCrio: Layout = {
   name: "minikube-crio",
   title: "minikube with CRI-O",
   refines,
-  evidence: (host) => evidenceOf(host, (runs) => runs === "crio", ownCrio.places().binaries),
+  evidence: (host) => evidenceOf(host, "crio", (runs) => runs === "crio"),
   survives: "restarts of CRI-O, and minikube start, which changes another file of that folder",
   wipes,
 };
 
-/** @param binaries what has to be there where nothing says which engine runs pods */
+/** @param program what has to be there where nothing says which engine runs pods */
 function evidenceOf(
   host: HostFiles,
+  program: string,
   isMeant: (runs: "containerd" | "crio" | "another") => boolean,
-  binaries: readonly string[],
 ): string[] {
   const found = present(host, marks);
   if (found.length === 0) return [];
   const endpoint = endpointIn(host);
   if (endpoint !== undefined) return isMeant(engineAt(endpoint)) ? [...found, `${crictl} (${endpoint})`] : [];
-  return present(host, binaries).length > 0 ? found : [];
+  return present(host, [`/usr/local/bin/${program}`, `/usr/bin/${program}`]).length > 0 ? found : [];
 }
 
 function endpointIn(host: HostFiles): string | undefined {

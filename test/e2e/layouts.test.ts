@@ -1,5 +1,6 @@
 import { describe, expect, test } from "bun:test";
 import { openHost } from "../../src/host/root.ts";
+import { detect } from "../../src/layout/detect.ts";
 import type { Layout } from "../../src/layout/layout.ts";
 import { layouts } from "../../src/layout/registry.ts";
 import { type Distribution, distributions, evidentOn, nodeOf } from "../support/distributions.ts";
@@ -12,7 +13,8 @@ function layoutOf({ layout }: Distribution): Layout {
 }
 
 const refines = (one: Layout, other: Layout): boolean => [one.refines].flat().includes(other.name);
-const pathIn = (evidence: string) => evidence.split(" ")[0] ?? "";
+/** An evidence may say more of its file, after a space or a colon. */
+const pathIn = (evidence: string) => evidence.split(/:? /)[0] ?? "";
 const isAt = (path: string, place: string) => path === place || path.startsWith(`${place}/`);
 const unmade = layouts.filter(({ name }) => !distributions.some(({ layout }) => layout === name));
 for (const { name } of unmade)
@@ -56,6 +58,34 @@ describe.each(distributions)("$name", (distribution) => {
     for (const evidence of layout.evidence(host, [])) node.remove(pathIn(evidence));
     for (const evidence of layout.evidence(host, [])) node.remove(pathIn(evidence));
     expect(layout.evidence(openHost(node.root), [])).toEqual([]);
+  });
+
+  test("is found where its engine runs, too", () => {
+    // An engine within a daemon of its own has tests of its own.
+    if (
+      !layout.isDaemon({
+        unit: layout.unit,
+        argv: [`/usr/bin/${layout.engine}`],
+        environment: {},
+        active: true,
+        source: "",
+      })
+    )
+      return;
+    using node = nodeOf(distribution);
+    const host = openHost(node.root);
+    const { rootFile } = layout.places(host, undefined);
+    const { engine, unit } = layout;
+    const argv = [`/usr/bin/${engine}`, ...(engine === "containerd" ? ["--config", rootFile] : [])];
+    const daemon = { unit, argv, environment: {}, active: true, source: unit };
+    const wish = { engine: "auto", config: undefined, version: distribution.version } as const;
+    const found = detect(host, wish, [daemon], () => undefined);
+    expect([found.layout.name, found.site.rootFile, found.daemon?.unit]).toEqual([
+      layout.name,
+      rootFile,
+      unit,
+    ]);
+    expect(found.refusal === undefined).toBe(distribution.refused === undefined);
   });
 
   test("is what --layout may say, and no other", async () => {
@@ -104,8 +134,9 @@ describe("two of them on one node", () => {
         left.engine === right.engine ? `--layout ${layout.name}` : `--engine ${layout.engine}`;
       expect([ran.code, hint]).toEqual([6, `pass ${option(left)} or ${option(right)}`]);
       const host = openHost(node.root);
-      const evidence = [left, right].map((layout) => layout.evidence(host, [])[0]);
-      expect(message).toBe(`Cannot choose between two engines on this node: ${evidence.join(" and ")}`);
+      expect(message).toStartWith("Cannot choose between two engines on this node: /");
+      for (const layout of both)
+        expect(layout.evidence(host, []).some((each) => message.includes(pathIn(each)))).toBe(true);
       expect(node.tree()).toEqual(before);
       // Each of the two settles it.
       for (const [meant, beside] of [
@@ -278,12 +309,7 @@ describe("an edit that something takes away later", () => {
     expect((await node.run(["status", "--json"])).json()["layout"]).toEqual({
       name: "eks",
       title: "Amazon EKS on Amazon Linux 2023",
-      evidence: [
-        "/usr/bin/nodeadm",
-        "/etc/systemd/system/nodeadm-config.service",
-        "/etc/systemd/system/nodeadm-run.service",
-        "SHIMCTL_ENGINE_VERSION 2.1.9",
-      ],
+      evidence: expect.arrayContaining(["/usr/bin/nodeadm", "SHIMCTL_ENGINE_VERSION 2.1.9"]),
       survives: "restarts of containerd",
       wipes: "the next boot, at which nodeadm writes /etc/containerd/config.toml anew",
       document: "nodeadm",
