@@ -327,20 +327,55 @@ runtime_root = "/run/crun"
 `,
       },
     },
-    {
-      layout: "k3s-server",
-      name: "k3s",
-      version: "2.1.9",
-      files: {
-        "/usr/local/bin/k3s": program,
-        "/etc/systemd/system/k3s.service": unit("/usr/local/bin/k3s server"),
-        "/var/lib/rancher/k3s/agent/etc/containerd/config.toml": `version = 3
-imports = ["/var/lib/rancher/k3s/agent/etc/containerd/config-v3.toml.d/*.toml"]
+    ...(["k3s", "rke2"] as const).flatMap((name) =>
+      (["server", "agent"] as const).map((role) => {
+        const folder = `/var/lib/rancher/${name}/agent/etc/containerd`;
+        const service = name === "k3s" && role === "server" ? "k3s" : `${name}-${role}`;
+        return {
+          layout: `${name}-${role}`,
+          name: `${name} ${role}`,
+          version: "2.1.9",
+          files: {
+            [`/usr/local/bin/${name}`]: program,
+            [`/etc/systemd/system/${service}.service`]: unit(`/usr/local/bin/${name} ${role}`),
+            [`${folder}/config.toml`]: `version = 3
+imports = ["${folder}/config-v3.toml.d/*.toml"]
 [${criRuntime}.containerd.runtimes.runc]
   runtime_type = "io.containerd.runc.v2"
 `,
+          },
+          rootFile: `${folder}/config.toml`,
+        };
+      }),
+    ),
+    ...(["controller", "worker"] as const).map((role) => ({
+      layout: `k0s-${role}`,
+      name: `k0s ${role}`,
+      version: "2.3.4",
+      files: {
+        [`/etc/systemd/system/k0s${role}.service`]: unit(`/usr/local/bin/k0s ${role}`),
+        "/etc/k0s/containerd.toml": `# k0s_managed=true
+version = 3
+imports = ["/etc/k0s/containerd.d/*.toml"]
+`,
       },
-      rootFile: "/var/lib/rancher/k3s/agent/etc/containerd/config.toml",
+      rootFile: "/etc/k0s/containerd.toml",
+    })),
+    {
+      layout: "microk8s",
+      name: "MicroK8s",
+      version: "2.1.9",
+      files: {
+        "/var/snap/microk8s/current/args/containerd-template.toml": `version = 2
+oom_score = 0
+[${cri}.containerd]
+  snapshotter = "\${SNAPSHOTTER}"
+  default_runtime_name = "\${RUNTIME}"
+  [${cri}.containerd.runtimes.runc]
+    runtime_type = "\${RUNTIME_TYPE}"
+`,
+      },
+      rootFile: "/var/snap/microk8s/current/args/containerd-template.toml",
     },
   ] satisfies Distribution[]
 ).filter(({ layout }) => layouts.some(({ name }) => name === layout));
