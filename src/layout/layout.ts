@@ -58,7 +58,7 @@ export interface Layout {
   readonly killModes: readonly string[];
   /** Absent: the unit is restarted. `itself`: its supervisor sees the change and restarts the engine. */
   readonly restarts?: "itself";
-  /** What an edit outlives, for people. */
+  /** What of an edit outlives what, for people. */
   readonly survives: string;
   /** What it does not: `the next boot, at which …`. Absent where nothing takes it away. */
   readonly wipes?: string;

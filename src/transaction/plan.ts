@@ -56,17 +56,18 @@ export interface Planned {
 }
 
 /** Refuses before anything is written what could not be written whole, or what others than root may write as well. */
-export function refuseUnwritable(
-  { host, refuseKept }: Pick<Environment, "host" | "refuseKept">,
-  edits: readonly FileEdit[],
-): void {
+export function refuseUnwritable(host: Host, edits: readonly FileEdit[]): void {
   if (edits.length === 0) return;
-  for (const { path, before } of edits) if (before !== null) refuseKept?.(path);
   const record = `${stateFolder}/record.json`;
   for (const edit of edits) preflight(host, edit.path, edit.tempDir);
   preflight(host, record);
   for (const path of [...edits.map((edit) => edit.path), record]) refuseShared(host, path);
   refuseFull(host, edits.flatMap(roomFor));
+}
+
+/** Refuses to edit what the node's system keeps as it is. A file that is not there yet is ours. */
+export function refuseKept({ refuseKept: refuse }: Environment, edits: readonly FileEdit[]): void {
+  for (const { path, before } of edits) if (before !== null) refuse?.(path);
 }
 
 /** The new file beside the old one; the old bytes in the store; journal and record. */
@@ -143,6 +144,7 @@ export function prepare(
   const planned = view.plan(request.owner, handlers, adoptingOf(request, recorded));
   const edits = intent.command === "rollback" ? intent.asItWas(seen, view, planned) : planned;
   refuseDangling(host, site.rootFile, edits);
+  refuseKept(env, edits);
   const previous = view.handlersOf(request.owner);
   const missing = missingOnHost(host, view.needs(brought(intent, previous)), request.allowMissing);
   const candidateSeen = edits.length === 0 ? seen : withEdits(host, backend, site, seen, edits);

@@ -63,7 +63,7 @@ export async function preview(
   const { seen, view } = readEngine(env.host, env.backend, env.site);
   state.rebuild(() => rebuildRecord(view, env.site.rootFile, state.journal(), env.now()));
   const planned = prepare(env, turn, seen, view, recordedOf(env, state, request));
-  refuseUnwritable(env, planned.edits);
+  refuseUnwritable(env.host, planned.edits);
   const needed = planned.edits.length > 0;
   const words = needed ? "the engine would be restarted" : "nothing to restart for";
   return outcome(planned, planned.edits.map(asChange), planned.notes, {
@@ -243,7 +243,7 @@ async function changeUntilStill(
     }
 
     env.step("journal");
-    refuseUnwritable(env, planned.edits);
+    refuseUnwritable(host, planned.edits);
     const folders = missingFolders(host, planned.edits);
     if (progress.first === undefined) begin(env, state, operation, request, planned, folders);
     progress.first ??= planned;
