@@ -91,6 +91,9 @@ ${table(
   ),
 )}
 
+On OpenShift no file is edited that a MachineConfig has, neither by \`--adopt\` nor by \`repair --yes\`: the operator would degrade the node. Ours
+is a file of its own, which it does not look at.
+
 ## When the node is refused
 
 | what is said | what to do |
