@@ -19,6 +19,7 @@ import { type Deferred, preview, run } from "../transaction/run.ts";
 import { stateFolder } from "../transaction/state.ts";
 import { parseHandlerFile, type ReadFile, resolveAll } from "./handler_file.ts";
 import type { Io } from "./io.ts";
+import { lastingNote, refuseKept, refuseManaged } from "./lasting.ts";
 import type { Log } from "./log.ts";
 import { explained, liveOptions, type Node, openNode } from "./node.ts";
 import { type Parsed, shown } from "./options.ts";
@@ -50,6 +51,7 @@ export async function carryOut(
     const file = await handlerFile(parsed, io.signal);
     owner = ownerOf(parsed, file);
     node = await openNode(parsed.options);
+    await refuseManaged(node, parsed);
     const request = requested(node, owner, file);
     outcome = parsed.options.dryRun
       ? await preview(
@@ -57,6 +59,8 @@ export async function carryOut(
           request,
         )
       : await untilUnused(io, log, parsed, node, request);
+    const note = lastingNote(node, parsed, outcome);
+    if (note !== undefined) outcome = { ...outcome, notes: [...outcome.notes, note] };
   } catch (thrown) {
     const error = await withDiff(node === undefined ? asShimctlError(thrown) : explained(thrown, node.host));
     if (!parsed.options.json) throw error;
@@ -162,6 +166,7 @@ export function environment(
     site,
     now: io.now,
     signal: io.signal,
+    refuseKept: (path) => refuseKept(node, path),
     step(name) {
       log.debug(name);
       onStep(name);

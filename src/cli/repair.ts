@@ -9,6 +9,7 @@ import {
 } from "../transaction/repair.ts";
 import { environment, underLock } from "./change.ts";
 import type { Io } from "./io.ts";
+import { refuseManaged } from "./lasting.ts";
 import type { Log } from "./log.ts";
 import { explained, type Node, openNode } from "./node.ts";
 import { type Parsed, shown } from "./options.ts";
@@ -26,6 +27,7 @@ export async function repair(io: Io, log: Log, parsed: Parsed): Promise<number> 
   let done: Repaired;
   try {
     refuseUnread(node, request.only);
+    if (options.yes) await refuseManaged(node, parsed);
     done = options.yes
       ? await underLock(io, log, parsed, node, "shared", (env) => repairNode(env, request))
       : previewRepair(

@@ -3,6 +3,7 @@ import { leftBy } from "../engine/left_by.ts";
 import { ExitCode, type ShimctlError } from "../error.ts";
 import { type LiveEngine, openLive } from "../host/live.ts";
 import { deniedReason } from "../host/root.ts";
+import type { Found } from "../layout/layout.ts";
 import { type Drift, holdingsDrift, unmarkedOn } from "../transaction/drift.ts";
 import { readEngine } from "../transaction/gather.ts";
 import { holdsOn, holdWords, wholeNode } from "../transaction/hold.ts";
@@ -89,7 +90,7 @@ export async function status(io: Io, parsed: Parsed): Promise<number> {
           loaded,
           defaultHandler,
         },
-        layout: { name: node.found.layout.name, evidence: node.found.evidence },
+        layout: layoutEntry(node.found),
         running: running.answer,
         unit: running.unit ?? null,
         handlers: handlers.map((handler) => ({
@@ -122,6 +123,7 @@ export async function status(io: Io, parsed: Parsed): Promise<number> {
   const lines = [
     `engine    ${engine}${release}`,
     `layout    ${node.found.layout.name} (by ${node.found.evidence.join(", ")})`,
+    ...layoutNote(node.found),
     `config    version ${schema}: ${loaded.length === 0 ? `${node.site.rootFile} is not there` : loaded.join(", ")}`,
     `default   ${defaultHandler}`,
     `running   ${runningWords(running)}`,
@@ -167,6 +169,20 @@ export async function status(io: Io, parsed: Parsed): Promise<number> {
   ];
   io.out(`${lines.join("\n")}\n`);
   return code;
+}
+
+function layoutEntry({ layout, evidence, refusal }: Found): Record<string, unknown> {
+  const { name, title, survives, wipes = null, document = null } = layout;
+  return { name, title, evidence, survives, wipes, document, refusal: refusal ?? null };
+}
+
+/** What does not last on this node, where that is so. */
+function layoutNote({ layout, refusal }: Found): string[] {
+  const { title, survives, wipes, document } = layout;
+  const render = document === undefined ? "" : `; see shimctl render --for ${document}`;
+  if (refusal !== undefined) return [`note      nothing is changed on ${title}, as ${refusal.why}${render}`];
+  if (wipes === undefined) return [];
+  return [`note      an edit survives ${survives}; it does not outlive ${wipes}${render}`];
 }
 
 /** An engine that has no CRI has lost its node, whatever is on disk. */

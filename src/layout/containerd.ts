@@ -16,3 +16,9 @@ export const ownContainerd = {
   module: /^github\.com\/containerd\/containerd(?:\/v(\d+))?\/cmd\/containerd$/,
   oldest: { major: 1, minor: 6 },
 } as const satisfies Partial<Layout>;
+
+/** The same on a distribution that has something of its own; docker may be on any of them. */
+export const specialContainerd = {
+  ...ownContainerd,
+  refines: ["vanilla", "docker"],
+} as const satisfies Partial<Layout>;

@@ -43,6 +43,7 @@ export function detect(
     places,
     daemon,
     evidence: [...(chosen?.evidence ?? []), ...said],
+    refusal: layout.refuses?.(host, daemon),
     site: {
       layout: layout.name,
       rootFile: wish.config ?? places.rootFile,
@@ -62,7 +63,8 @@ interface Evident {
 
 /** A special case is meant where both it and the general one are evident. */
 function withoutRefined(evident: readonly Evident[]): Evident[] {
-  const isRefined = (name: string): boolean => evident.some(({ layout }) => layout.refines === name);
+  const isRefined = (name: string): boolean =>
+    evident.some(({ layout }) => [layout.refines].flat().includes(name));
   return evident.filter(({ layout }) => !isRefined(layout.name));
 }
 

@@ -44,8 +44,8 @@ export interface Layout {
   /** For people: `k3s server`. */
   readonly title: string;
   readonly engine: EngineName;
-  /** The layout that this one is a special case of: where both are evident, this one is meant. */
-  readonly refines?: string;
+  /** The layouts that this one is a special case of: where they are evident too, this one is meant. */
+  readonly refines?: string | readonly string[];
   /** What on this node speaks for the layout; empty when nothing does. */
   evidence(host: HostFiles, daemons: readonly Daemon[]): readonly string[];
   /** Its unit where nobody says otherwise. */
@@ -62,10 +62,28 @@ export interface Layout {
   readonly restarts?: "itself";
   /** What of an edit outlives what, for people. */
   readonly survives: string;
+  /** What it does not: `the next boot, at which …`. Absent where nothing takes it away. */
+  readonly wipes?: string;
+  /** What `render --for` calls the system in whose document handlers last. */
+  readonly document?: string;
+  /** Why nothing is changed on such a node; absent, or without an answer, where it is an ordinary one. */
+  refuses?(host: HostFiles, daemon: Daemon | undefined): Refusal | undefined;
+  /** Why this file is not edited, where the system keeps it as it is: an edit would be a fault to it. */
+  keeps?(host: HostFiles, path: string): Refusal | undefined;
   /** The Go package of the binary; a group, where it has one, is the engine's major version. */
   readonly module: RegExp;
   /** Releases before this one are refused. */
   readonly oldest: { readonly major: number; readonly minor: number };
+}
+
+/** Why an edit would have no effect on a node, or none that lasts. */
+export interface Refusal {
+  /** The file that the engine, or the system, goes by. */
+  readonly path: string;
+  /** What follows `Cannot change handlers on TITLE, as`, or `Cannot edit this file, as`. */
+  readonly why: string;
+  /** The next step where there is no document that holds handlers. */
+  readonly hint?: string;
 }
 
 export interface Found {
@@ -75,6 +93,8 @@ export interface Found {
   readonly daemon: Daemon | undefined;
   readonly site: Site;
   readonly evidence: readonly string[];
+  /** Set where nothing may be changed. */
+  readonly refusal: Refusal | undefined;
 }
 
 /** Whether a daemon runs one of these programs, by the name of its file. */

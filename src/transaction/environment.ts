@@ -17,5 +17,7 @@ export interface Environment {
   readonly activation: Activation | undefined;
   /** Who runs this; where nobody says it, holds are neither heeded nor made. */
   readonly caller?: Caller;
+  /** Throws for a file that is there and that the node's system keeps as it is. */
+  readonly refuseKept?: (path: string) => void;
   readonly proveWith: ((candidate: EngineView) => void) | undefined;
 }

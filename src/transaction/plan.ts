@@ -83,6 +83,11 @@ export function refuseUnwritable(host: Host, edits: readonly FileEdit[]): void {
   refuseFull(host, edits.flatMap(roomFor));
 }
 
+/** Refuses to edit what the node's system keeps as it is. A file that is not there yet is ours. */
+export function refuseKept({ refuseKept: refuse }: Environment, edits: readonly FileEdit[]): void {
+  for (const { path, before } of edits) if (before !== null) refuse?.(path);
+}
+
 /** The new file beside the old one; the old bytes in the store; journal and record. */
 function roomFor({ path, before, after, tempDir }: FileEdit): Room[] {
   const folder = tempDir ?? dirname(path);
@@ -185,6 +190,7 @@ export function prepare(
   const planned = view.plan(request.owner, handlers, adoptingOf(request, recorded, unmarked));
   const edits = intent.command === "rollback" ? intent.asItWas(seen, view, planned) : planned;
   refuseDangling(host, site.rootFile, edits);
+  refuseKept(env, edits);
   const missing = missingOnHost(host, view.needs(brought(intent, previous)), request.allowMissing);
   const candidateSeen = edits.length === 0 ? seen : withEdits(host, backend, site, seen, edits);
   const candidate = edits.length === 0 ? view : backend.read(site, candidateSeen);

@@ -16,7 +16,7 @@ import { wholeNode } from "./hold.ts";
 import { type Unfinished, unfinished } from "./journal.ts";
 import { type RestartOutcome, withState } from "./outcome.ts";
 import { recordOwner } from "./owner.ts";
-import { refuseUnwritable } from "./plan.ts";
+import { refuseKept, refuseUnwritable } from "./plan.ts";
 import { rebuildRecord } from "./rebuild.ts";
 import { basesIn, rootOf, withRoot } from "./record.ts";
 import { recover, refuseOtherEngine } from "./recover.ts";
@@ -112,6 +112,7 @@ async function repairLocked(env: Environment, request: RepairRequest, state: Nod
       for (const owner of found.gaveWay) gaveWay.add(owner);
       findings.splice(0, findings.length, ...merged(findings, found.findings));
       if (found.edits.length === 0) break;
+      refuseKept(env, found.edits);
       if (attempt > request.retries) throw tooBusy(found.edits);
       if (found.view !== undefined) env.proveWith?.(found.view);
       refuseUnwritable(env.host, found.edits);
