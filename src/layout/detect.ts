@@ -43,7 +43,7 @@ export function detect(
     );
   }
   const daemon = daemonFor(layout, daemons, wish);
-  const places = layout.places(host, daemon);
+  const places = layout.places(withoutGuesses(host), daemon);
   if (host.unmounted !== undefined && wish.layout === undefined)
     refuseGuess(host, { layout, evidence: chosen?.evidence ?? said }, places, daemon);
   const rootFile = wish.config ?? places.rootFile;
@@ -59,6 +59,18 @@ export function detect(
       rootFile,
       version: versionOf(layout, places, host, wish, goVersion),
       ...(places.source === undefined || wish.config !== undefined ? {} : { source: places.source }),
+    },
+  };
+}
+
+/** What a layout reads to tell where files are has to be the node's: nobody can tell from what is not mounted. */
+function withoutGuesses(host: HostFiles): HostFiles {
+  if (host.unmounted === undefined) return host;
+  return {
+    ...host,
+    read(path) {
+      refuseUnmounted(host, [path]);
+      return host.read(path);
     },
   };
 }
