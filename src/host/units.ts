@@ -85,13 +85,15 @@ function assignments(text: string): Assignment[] {
 
 /** The first of the commands of an `ExecStart=`, its prefixes taken off (systemd.service(5), "Command lines"). */
 function commandOf(line: string): Pick<ServiceSettings, "argv" | "expands"> {
-  const [first = "", ...rest] = splitWords(line);
-  const prefix = /^[-@:+!|]*/.exec(first)?.[0] ?? "";
-  const end = rest.indexOf(";");
-  const args = end < 0 ? rest : rest.slice(0, end);
+  const [first, ...rest] = wordsIn(line);
+  const prefix = /^[-@:+!|]*/.exec(first?.value ?? "")?.[0] ?? "";
+  const end = rest.findIndex(({ written }) => written === ";");
+  const args = (end < 0 ? rest : rest.slice(0, end)).map(({ value, written }) =>
+    written === "\\;" ? ";" : value,
+  );
   // With `@` the next word is what the program is called, which is not what it is.
   const named = prefix.includes("@") ? args.slice(1) : args;
-  const program = first.slice(prefix.length);
+  const program = first?.value.slice(prefix.length) ?? "";
   return { argv: program === "" ? [] : [program, ...named], expands: !prefix.includes(":") };
 }
 
@@ -102,27 +104,42 @@ const escapes: Readonly<Record<string, string>> = {
 
 /** Words as systemd.syntax(7) quotes them: quotes may stand anywhere in a word, escapes inside and outside. */
 export function splitWords(text: string): string[] {
-  const words: string[] = [];
-  let word: string | undefined;
+  return wordsIn(text).map(({ value }) => value);
+}
+
+interface Word {
+  readonly value: string;
+  /** With its quotes and escapes. */
+  readonly written: string;
+}
+
+function wordsIn(text: string): Word[] {
+  const words: Word[] = [];
+  let value: string | undefined;
+  let start = 0;
   let quote = "";
+  const end = (at: number) => {
+    if (value !== undefined) words.push({ value, written: text.slice(start, at) });
+    value = undefined;
+  };
   for (let at = 0; at < text.length; at++) {
     const character = text.charAt(at);
+    if (quote === "" && /\s/.test(character)) {
+      end(at);
+      continue;
+    }
+    if (value === undefined) start = at;
+    value ??= "";
     if (character === "\\") {
-      const [value, length] = escaped(text.slice(at + 1));
-      word = (word ?? "") + value;
+      const [unescaped, length] = escaped(text.slice(at + 1));
+      value += unescaped;
       at += length;
-    } else if (quote !== "") {
-      if (character === quote) quote = "";
-      else word += character;
-    } else if (character === '"' || character === "'") {
-      quote = character;
-      word ??= "";
-    } else if (/\s/.test(character)) {
-      if (word !== undefined) words.push(word);
-      word = undefined;
-    } else word = (word ?? "") + character;
+    } else if (character === quote) quote = "";
+    else if (quote === "" && (character === '"' || character === "'")) quote = character;
+    else value += character;
   }
-  return word === undefined ? words : [...words, word];
+  end(text.length);
+  return words;
 }
 
 /** What stands for an escape, and how much follows the backslash; an unknown one stays as it is. */
@@ -187,12 +204,13 @@ function unquoted(value: string): string {
 
 /**
  * A command with its variables put in: `${NAME}` anywhere, `$NAME` as a word of its own, which becomes as many words
- * as it holds. One that may be set where nobody can see it stays as it is written.
+ * as it holds (systemd.service(5), "Command lines"). One that may be set where nobody can see it stays as it is written.
  */
 export function putIn(argv: readonly string[], { values, complete }: Environment): string[] {
   const held = (name: string) => values[name] ?? (complete ? "" : undefined);
   return argv.flatMap((word) => {
-    const alone = /^\$([A-Za-z_][A-Za-z0-9_]*)$/.exec(word)?.[1];
+    // Whatever follows is the name: `$A,` is a variable that nobody can set.
+    const alone = /^\$(?![{$])(.*)$/s.exec(word)?.[1];
     if (alone !== undefined) {
       const value = held(alone);
       return value === undefined ? [`\${${alone}}`] : splitWords(value);

@@ -78,13 +78,14 @@ function withoutGuesses(host: HostFiles): HostFiles {
 /** Its daemons first, each with what it was told, then what the layout itself goes by. */
 function evidenceFor(layout: Layout, host: HostFiles, daemons: readonly Daemon[]): string[] {
   const own = daemons.filter((daemon) => layout.isDaemon(daemon));
-  const sources = own.flatMap(({ source, files = [] }) => [source, ...files]);
-  return [
-    ...own.map(daemonWords),
-    ...layout
-      .evidence(host, daemons)
-      .filter((evidence) => !sources.some((source) => evidence.startsWith(source))),
-  ];
+  const isSaid = (evidence: string) =>
+    own.some(
+      ({ source, unit }) =>
+        evidence.startsWith(source) ||
+        // Of one file by its several paths: /lib is a link to /usr/lib.
+        (unit !== undefined && evidence.endsWith(`/systemd/system/${unit}`)),
+    );
+  return [...own.map(daemonWords), ...layout.evidence(host, daemons).filter((each) => !isSaid(each))];
 }
 
 function daemonWords({ source, active, argv }: Daemon): string {
