@@ -1,5 +1,6 @@
 import type { Problem, Site } from "../engine/backend.ts";
 import { ExitCode, ShimctlError } from "../error.ts";
+import { benefitOfDoubt } from "../host/unmounted.ts";
 import { readEngine } from "../transaction/gather.ts";
 import type { Io } from "./io.ts";
 import { explained, openEngine, refuseDenied } from "./node.ts";
@@ -24,7 +25,7 @@ export async function check(io: Io, parsed: Parsed): Promise<number> {
       throw new ShimctlError("usage", "Cannot check this file, as it is not there", { path });
     const engine = readEngine(node.host, node.backend, site);
     refuseDenied(engine.seen.files.values());
-    problems = engine.view.check(node.host);
+    problems = engine.view.check(benefitOfDoubt(node.host));
   } catch (thrown) {
     const error = explained(thrown, node.host);
     const code = error.code === "invalid-config" ? ExitCode.broken : error.exitCode;

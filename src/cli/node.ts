@@ -86,7 +86,7 @@ function find(host: Host, options: Options, daemons: readonly Daemon[]): Found {
       (path) => readGoModule(host.real(path)),
     );
     // Nothing that this user may see speaks for an engine.
-    if (found.layout.evidence(host, []).length === 0)
+    if (found.layout.evidence(host, daemons).length === 0)
       refuseDenied(layouts.map((layout) => host.read(layout.places(host, undefined).rootFile)));
     return found;
   } catch (error) {

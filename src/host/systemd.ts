@@ -85,8 +85,9 @@ export async function loadedServices(
   sockets: { readonly system: string; readonly direct: string },
   patterns: readonly string[],
   names: readonly string[],
+  withinMs = lookMs,
 ): Promise<LoadedService[] | undefined> {
-  const until = Date.now() + lookMs;
+  const until = Date.now() + withinMs;
   for (const [path, direct] of [
     [sockets.system, false],
     [sockets.direct, true],

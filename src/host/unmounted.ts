@@ -18,3 +18,13 @@ export function refuseUnmounted(host: HostFiles, paths: readonly string[]): void
     );
   }
 }
+
+/** What may be asked of programs and files that are only named somewhere: of one that cannot be seen, nothing is said. */
+export function benefitOfDoubt(host: HostFiles): Pick<HostFiles, "exists" | "isExecutable"> {
+  const { unmounted } = host;
+  if (unmounted === undefined) return host;
+  return {
+    exists: (path) => unmounted(path) !== undefined || host.exists(path),
+    isExecutable: (path) => unmounted(path) !== undefined || host.isExecutable(path),
+  };
+}

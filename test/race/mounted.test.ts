@@ -39,7 +39,7 @@ class Mounted {
   }
 
   /** Runs a command as a pod does that has mounted these folders of the node, each at its place below /host. */
-  run(mounts: readonly string[], ...args: readonly string[]): Answer {
+  document(mounts: readonly string[], ...args: readonly string[]): Document {
     for (const path of mounts) mkdirSync(this.node + path, { recursive: true });
     const script = [
       ...mounts.map((path) => `mkdir -p "$IMAGE${path}" && mount --bind "$NODE${path}" "$IMAGE${path}"`),
@@ -49,14 +49,15 @@ class Mounted {
       encoding: "utf8",
       env: { PATH: process.env["PATH"], NODE: this.node, IMAGE: this.image, SHIMCTL: compiled() },
     });
-    const { result, error } = JSON.parse(stdout) as { result: string; error: Answer["error"] | null };
-    const text = error?.message.replaceAll(this.image, "/host");
-    return {
-      result,
-      ...(error === null || error === undefined || text === undefined
-        ? {}
-        : { error: { message: text, path: error.path, hint: error.hint.replaceAll(this.image, "/host") } }),
-    };
+    return JSON.parse(stdout.replaceAll(this.image, "/host")) as Document;
+  }
+
+  /** The same, for how it ended. */
+  run(mounts: readonly string[], ...args: readonly string[]): Answer {
+    const { result, error } = this.document(mounts, ...args);
+    if (error === null || error === undefined) return { result };
+    const { message, path, hint } = error;
+    return { result, error: { message, path, hint } };
   }
 
   /** What is on the node, and what is in the image and no mount. */
@@ -68,6 +69,11 @@ class Mounted {
 interface Answer {
   readonly result: string;
   readonly error?: { readonly message: string; readonly path: string | undefined; readonly hint: string };
+}
+
+interface Document extends Omit<Answer, "error"> {
+  readonly error: Answer["error"] | null;
+  readonly warnings: readonly { readonly message: string }[];
 }
 
 const config = "/etc/containerd/config.toml";
@@ -103,6 +109,18 @@ describe.skipIf(problem !== undefined)("where some folders of a node are mounted
     } finally {
       server.close();
     }
+  });
+
+  test("a program that is not mounted is not taken for absent, and one that is not there still is", () => {
+    const node = vanilla();
+    const args = [...install.filter((word) => word !== "--allow-missing"), "--dry-run"];
+    expect(node.document(all, ...args).warnings.map(({ message }) => message)).toEqual([
+      "Whether the binary of handler 'crun' is on the host cannot be seen, as its folder is not mounted below /host: /usr/bin/crun",
+    ]);
+    rmSync(`${node.node}/usr/bin/crun`);
+    expect(node.run([...all, "/usr", "/opt"], ...args).error?.message).toStartWith(
+      "Cannot install handler 'crun', as its binary is not on the host: ",
+    );
   });
 
   const missing: Readonly<Record<string, readonly [message: string, hint: string]>> = {
