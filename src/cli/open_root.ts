@@ -26,7 +26,7 @@ export async function refuseOwnRoot(host: Host, options: Options): Promise<void>
     import("../host/processes.ts"),
     import("./wanted_daemons.ts"),
   ]);
-  if (runningDaemons("/proc", "/", wantedDaemons()).length > 0) return;
+  if (runningDaemons({ proc: "/proc", home: "/" }, wantedDaemons()).length > 0) return;
   throw new ShimctlError(
     "usage",
     "Cannot use --root /, as this is a container, whose files are its image's",

@@ -1,6 +1,6 @@
 import { existsSync } from "node:fs";
 import type { Daemon } from "./daemon.ts";
-import { procOf } from "./processes.ts";
+import { processesOf } from "./processes.ts";
 import type { Host } from "./root.ts";
 import type { LoadedService } from "./systemd.ts";
 import { unitFolders, type Wanted } from "./unit_files.ts";
@@ -15,17 +15,16 @@ export async function findDaemons(host: Host, wanted: Wanted): Promise<Daemon[]>
     direct: host.real("/run/systemd/private"),
   };
   const hasBus = existsSync(sockets.system) || existsSync(sockets.direct);
-  const proc = procOf(host.root);
+  const seen = processesOf(host.root);
   // A folder with a few files, in which nothing runs: the rest of this room is not even loaded for it.
-  if (!hasBus && proc === undefined && !unitFolders.some((folder) => host.exists(folder))) return [];
+  if (!hasBus && seen === undefined && !unitFolders.some((folder) => host.exists(folder))) return [];
   const { daemonsInFiles, started } = await import("./unit_files.ts");
-  const running =
-    proc === undefined ? [] : (await import("./processes.ts")).runningDaemons(proc, host.root, wanted);
+  const running = seen === undefined ? [] : (await import("./processes.ts")).runningDaemons(seen, wanted);
   const inFiles = daemonsInFiles(host, wanted);
   const services = hasBus ? await overBus(sockets, wanted, [...running, ...inFiles]) : undefined;
   const units =
     services === undefined
-      ? inFiles.map((daemon) => asSeen(daemon, proc === undefined ? undefined : running))
+      ? inFiles.map((daemon) => asSeen(daemon, seen === undefined ? undefined : running))
       : services.map(
           (service): Daemon => ({
             unit: service.name,
@@ -64,9 +63,18 @@ function asSeen(daemon: Daemon, running: readonly Daemon[] | undefined): Daemon 
     : { ...daemon, active: running.some(({ unit }) => unit === daemon.unit) };
 }
 
-/** A process is explained by its unit, and what the unit says holds for its next start too. */
+/**
+ * A process is explained by its unit, and what the unit says holds for its next start too: only what nobody can tell
+ * of it, the process does.
+ */
 function joined(units: readonly Daemon[], running: readonly Daemon[]): Daemon[] {
+  const explained = units.map((unit) => {
+    const process = running.find((each) => each.unit === unit.unit);
+    return process !== undefined && unit.argv.some((word) => word.includes("${"))
+      ? { ...unit, argv: process.argv, source: `${unit.source}, ${process.source}` }
+      : unit;
+  });
   const alone = running.filter(({ unit }) => unit === undefined || !units.some((each) => each.unit === unit));
   const rank = ({ active }: Daemon) => (active === true ? 0 : active === undefined ? 1 : 2);
-  return [...units, ...alone].sort((one, other) => rank(one) - rank(other));
+  return [...explained, ...alone].sort((one, other) => rank(one) - rank(other));
 }

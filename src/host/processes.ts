@@ -3,19 +3,28 @@ import type { Daemon } from "./daemon.ts";
 import { mountsAt } from "./mounts.ts";
 import type { Wanted } from "./unit_files.ts";
 
-/** Where the node's own processes are seen, or `undefined` where none but those of a container are. */
-export function procOf(root: string): string | undefined {
-  if (root === "/") return "/proc";
+/** Where processes are seen, and the root of those that are the node's own. */
+export interface Processes {
+  readonly proc: string;
+  readonly home: string;
+}
+
+/** The node's own processes; `undefined` where none but those of a container are seen. */
+export function processesOf(root: string): Processes | undefined {
+  if (root === "/") return { proc: "/proc", home: "/" };
   const proc = `${root}/proc`;
-  return mountsAt(proc).some(({ type }) => type === "proc") ? proc : undefined;
+  // The root itself may be put together from parts, that of the node's first process is not.
+  return mountsAt(proc).some(({ type }) => type === "proc") ? { proc, home: `${proc}/1/root/` } : undefined;
 }
 
 /**
  * The daemons among the running processes. Those of containers on the node are passed over: their root is another one.
  * So are all whose root this user may not see.
  */
-export function runningDaemons(proc: string, root: string, wanted: Wanted): Daemon[] {
-  const home = placeOf(root);
+export function runningDaemons(seen: Processes, wanted: Wanted): Daemon[] {
+  const { proc } = seen;
+  const home = placeOf(seen.home);
+  if (home === undefined) return [];
   const pids = namesIn(proc)
     .filter((name) => /^\d+$/.test(name))
     .sort((one, other) => Number(one) - Number(other));
@@ -24,9 +33,9 @@ export function runningDaemons(proc: string, root: string, wanted: Wanted): Daem
     const folder = `${proc}/${pid}`;
     const argv = listOf(`${folder}/cmdline`);
     if (argv.length === 0) continue;
-    const seen: Daemon = { unit: undefined, argv, environment: {}, active: true, source: `/proc/${pid}` };
+    const process: Daemon = { unit: undefined, argv, environment: {}, active: true, source: `/proc/${pid}` };
     // Most are ruled out by their command alone.
-    if (!wanted.isOne(seen) || placeOf(`${folder}/root/`) !== home) continue;
+    if (!wanted.isOne(process) || placeOf(`${folder}/root/`) !== home) continue;
     const unit = unitIn(textOf(`${folder}/cgroup`));
     const environment = Object.fromEntries(
       listOf(`${folder}/environ`).map((entry) => {
@@ -34,16 +43,16 @@ export function runningDaemons(proc: string, root: string, wanted: Wanted): Daem
         return [entry.slice(0, equals), entry.slice(equals + 1)];
       }),
     );
-    const daemon = { ...seen, unit, environment };
+    const daemon = { ...process, unit, environment };
     if (wanted.isOne(daemon)) found.set(pid, daemon);
   }
   return [...found].filter(([pid]) => !hasAbove(proc, pid, found)).map(([, daemon]) => daemon);
 }
 
-/** Whether another of these has started it: k3s runs a containerd of its own. */
+/** Whether another of these has started it, or Docker: k3s and dockerd run a containerd of their own. */
 function hasAbove(proc: string, pid: string, found: ReadonlyMap<string, Daemon>): boolean {
   for (let above = parentOf(proc, pid); above !== undefined; above = parentOf(proc, above))
-    if (found.has(above)) return true;
+    if (found.has(above) || textOf(`${proc}/${above}/comm`).trim() === "dockerd") return true;
   return false;
 }
 

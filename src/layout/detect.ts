@@ -75,8 +75,13 @@ function withoutGuesses(host: HostFiles): HostFiles {
   };
 }
 
-/** Its daemons first, each with what it was told, then what the layout itself goes by. */
+/**
+ * Its daemons first, each with what it was told, then what the layout itself goes by. A daemon alone does not speak for
+ * a special case: the general one has the same.
+ */
 function evidenceFor(layout: Layout, host: HostFiles, daemons: readonly Daemon[]): string[] {
+  const more = layout.evidence(host, daemons);
+  if (more.length === 0 && layout.refines !== undefined) return [];
   const own = daemons.filter((daemon) => layout.isDaemon(daemon));
   const isSaid = (evidence: string) =>
     own.some(
@@ -85,7 +90,7 @@ function evidenceFor(layout: Layout, host: HostFiles, daemons: readonly Daemon[]
         // Of one file by its several paths: /lib is a link to /usr/lib.
         (unit !== undefined && evidence.endsWith(`/systemd/system/${unit}`)),
     );
-  return [...own.map(daemonWords), ...layout.evidence(host, daemons).filter((each) => !isSaid(each))];
+  return [...own.map(daemonWords), ...more.filter((each) => !isSaid(each))];
 }
 
 function daemonWords({ source, active, argv }: Daemon): string {
@@ -124,7 +129,7 @@ function refuseElsewhere(host: HostFiles, layout: Layout, daemon: Daemon, places
   if (wish.config !== undefined && wish.configOption === undefined) return;
   const settings = engineSettings(layout.engine, daemon);
   if (settings === undefined) return;
-  const { config = places.rootFile, configDir } = settings;
+  const { config = unknownIn(daemon) ?? places.rootFile, configDir } = settings;
   const rootFile = wish.config ?? places.rootFile;
   const starts = `${daemon.unit ?? "a process"} (${sourceWords(daemon)}) starts ${layout.engine}`;
   if (!isKnown(config)) {
@@ -152,6 +157,11 @@ function refuseElsewhere(host: HostFiles, layout: Layout, daemon: Daemon, places
       { path: usual, hint: `take --config-dir out of ${daemon.files?.at(-1) ?? "its command line"}` },
     );
   }
+}
+
+/** A word that stands for any number of others, which may say where the configuration is. */
+function unknownIn({ argv }: Daemon): string | undefined {
+  return argv.find((word) => /^\$\{[^}]*\}$/.test(word));
 }
 
 function sourceWords({ source, unit, files = [] }: Daemon): string {

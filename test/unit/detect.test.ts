@@ -128,6 +128,17 @@ describe("of two daemons of one engine", () => {
   });
 });
 
+test("variables that nobody can see may name another file", () => {
+  const crio = daemon("crio.service", true, "/usr/bin/crio", "${CRIO_CONFIG_OPTIONS}", "--debug");
+  expect(found(hostWith(), [crio])).toEqual({
+    refused:
+      "Cannot tell which file crio reads, as crio.service (over D-Bus) starts crio on one that cannot be told from here: ${CRIO_CONFIG_OPTIONS}",
+    hint: "pass --config with the file that it reads",
+  });
+  const given = { config: "/etc/crio/crio.conf", configOption: "--config" };
+  expect(found(hostWith(), [crio], given)).toMatchObject({ name: "crio" });
+});
+
 describe("where only parts of the node are mounted", () => {
   for (const layout of layouts) {
     const { rootFile, socket } = layout.places(hostWith(), undefined);

@@ -28,6 +28,7 @@ function procWith(processes: Readonly<Record<number, Made>>): string {
     writeFileSync(`${folder}/cmdline`, argv.map((word) => `${word}\0`).join(""));
     writeFileSync(`${folder}/cgroup`, `0::/system.slice/${unit ?? "session.scope"}\n`);
     writeFileSync(`${folder}/stat`, `${pid} (a) b) S ${parent} 1 1`);
+    writeFileSync(`${folder}/comm`, `${argv[0]?.slice(argv[0].lastIndexOf("/") + 1)}\n`);
     writeFileSync(`${folder}/environ`, environ);
     symlinkSync(at, `${folder}/root`);
   }
@@ -36,10 +37,13 @@ function procWith(processes: Readonly<Record<number, Made>>): string {
 }
 
 const found = (processes: Readonly<Record<number, Made>>) =>
-  runningDaemons(procWith(processes), root, {
-    units: [],
-    isOne: (daemon) => runs(daemon, "containerd", "k3s"),
-  });
+  runningDaemons(
+    { proc: procWith(processes), home: root },
+    {
+      units: [],
+      isOne: (daemon) => runs(daemon, "containerd", "k3s"),
+    },
+  );
 
 test("daemons are found with their arguments, their variables and their unit", () => {
   const [daemon, ...others] = found({
@@ -63,12 +67,14 @@ test("those of containers are passed over, as their root is another one", () => 
   ).toEqual([]);
 });
 
-test("a daemon that another has started is that one's, over any number of processes", () => {
+test("a daemon that another has started, or Docker, is that one's, over any number of processes", () => {
   const sources = found({
     20: { argv: ["k3s", "server"] },
     21: { argv: ["sh"], parent: 20 },
     22: { argv: ["containerd"], parent: 21 },
     30: { argv: ["containerd"], parent: 19 },
+    40: { argv: ["/usr/bin/dockerd"] },
+    41: { argv: ["containerd", "--config", "/run/docker/containerd.toml"], parent: 40 },
   }).map(({ source }) => source);
   expect(sources).toEqual(["/proc/20", "/proc/30"]);
 });
