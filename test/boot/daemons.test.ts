@@ -224,6 +224,23 @@ describe.skipIf(newest === undefined)("on a booted Debian", () => {
     node.place(`${system}/crio.service`, "[Service]\nExecStart=/usr/local/bin/crio\n");
     systemctl("daemon-reload");
     expect(layout().name).toBe("vanilla");
+    // A pod that has the whole node mounted, and its bus hidden: its processes tell which one runs.
+    const inPod = (...hidden: string[]) =>
+      JSON.parse(
+        node.run([
+          ...["unshare", "--mount", "sh", "-euc"],
+          `mkdir -p /mnt/node; mount --rbind / /mnt/node; for path in ${hidden.join(" ")}; do umount --lazy /mnt/node$path; done; shimctl status --json --root /mnt/node; true`,
+        ]).out,
+      ) as { layout?: { name: string; evidence: string[] }; error?: { message: string } };
+    expect(inPod().layout?.evidence[0]).toBe("containerd.service, over D-Bus: containerd");
+    const seen = inPod("/run").layout;
+    expect([seen?.name, seen?.evidence[0]]).toEqual([
+      "vanilla",
+      expect.stringMatching(/^\/\S+\/containerd\.service: containerd$/),
+    ]);
+    expect(inPod("/run", "/proc").error?.message).toMatch(
+      /^Cannot choose between two engines on this node: \S+\/containerd\.service: containerd and \S+\/crio\.service: crio$/,
+    );
     systemctl("start", "crio");
     expect(errorOf("install", "crun")).toMatchObject({
       code: "unsupported-node",
