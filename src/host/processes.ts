@@ -9,12 +9,17 @@ export interface Processes {
   readonly home: string;
 }
 
-/** The node's own processes; `undefined` where none but those of a container are seen. */
+/**
+ * The node's own processes; `undefined` where none but those of a container are seen, and for users who may not see
+ * which ones are in a container.
+ */
 export function processesOf(root: string): Processes | undefined {
-  if (root === "/") return { proc: "/proc", home: "/" };
-  const proc = `${root}/proc`;
+  const proc = root === "/" ? "/proc" : `${root}/proc`;
   // The root itself may be put together from parts, that of the node's first process is not.
-  return mountsAt(proc).some(({ type }) => type === "proc") ? { proc, home: `${proc}/1/root/` } : undefined;
+  const first = `${proc}/1/root/`;
+  const isThere = root === "/" || mountsAt(proc).some(({ type }) => type === "proc");
+  if (!isThere || placeOf(first) === undefined) return undefined;
+  return { proc, home: root === "/" ? "/" : first };
 }
 
 /**

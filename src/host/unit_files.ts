@@ -1,3 +1,4 @@
+import { ShimctlError } from "../error.ts";
 import type { Daemon } from "./daemon.ts";
 import type { HostFiles } from "./host.ts";
 import { behindWrappers, environmentOf, putIn, readUnit, type ServiceSettings } from "./units.ts";
@@ -30,7 +31,7 @@ const ownFolders: readonly string[] = [
 
 /** The daemons as unit files below the root have them; whether one runs, files do not tell. */
 export function daemonsInFiles(host: HostFiles, wanted: Wanted): Daemon[] {
-  const listed = unitFolders.map((folder) => ({ folder, names: host.list(folder) ?? [] }));
+  const listed = unitFolders.map((folder) => ({ folder, names: namesIn(host, folder) }));
   if (listed.every(({ names }) => names.length === 0)) return [];
   const matches = matcher(wanted.units);
   const names = new Set<string>();
@@ -86,7 +87,7 @@ function dropInsOf(
   for (const kind of dropInFolders(unit))
     for (const { folder, names } of listed) {
       if (!names.includes(kind)) continue;
-      for (const name of host.list(`${folder}/${kind}`) ?? [])
+      for (const name of namesIn(host, `${folder}/${kind}`))
         if (name.endsWith(".conf") && !found.has(name)) found.set(name, `${folder}/${kind}/${name}`);
     }
   return [...found]
@@ -102,6 +103,16 @@ function dropInFolders(unit: string): string[] {
   const stem = unit.slice(0, -".service".length);
   const dashes = [...stem.matchAll(/-/g)].map(({ index }) => stem.slice(0, index + 1)).reverse();
   return [...new Set([stem, ...dashes])].map((each) => `${each}.service.d`).concat("service.d");
+}
+
+/** What this user may not see, nobody tells. */
+function namesIn(host: HostFiles, folder: string): readonly string[] {
+  try {
+    return host.list(folder) ?? [];
+  } catch (error) {
+    if (error instanceof ShimctlError) return [];
+    throw error;
+  }
 }
 
 function textOf(host: HostFiles, path: string): string | "absent" | undefined {

@@ -2,8 +2,10 @@ import type { EngineVersion } from "../engine/backend.ts";
 import { ShimctlError } from "../error.ts";
 import type { HostFiles } from "../host/host.ts";
 import { refuseUnmounted } from "../host/unmounted.ts";
-import { engineSettings, isKnown, shownCommand } from "./command_line.ts";
+import { refuseElsewhere } from "./elsewhere.ts";
 import type { Daemon, Found, Layout, Places, Wish } from "./layout.ts";
+import { daemonFor, evidenceFor } from "./own_daemon.ts";
+import { refuseGuess, sourcePaths, withoutGuesses } from "./partly_mounted.ts";
 import { layouts } from "./registry.ts";
 
 /**
@@ -45,7 +47,7 @@ export function detect(
   const daemon = daemonFor(layout, daemons, wish);
   const places = layout.places(withoutGuesses(host), daemon);
   if (host.unmounted !== undefined && wish.layout === undefined)
-    refuseGuess(host, { layout, evidence: chosen?.evidence ?? said }, places, daemon);
+    refuseGuess(host, layout, chosen?.evidence ?? said, places, daemon);
   const rootFile = wish.config ?? places.rootFile;
   if (daemon !== undefined) refuseElsewhere(host, layout, daemon, places, wish);
   refuseUnmounted(host, [rootFile, ...sourcePaths(places), places.socket]);
@@ -61,151 +63,6 @@ export function detect(
       ...(places.source === undefined || wish.config !== undefined ? {} : { source: places.source }),
     },
   };
-}
-
-/** What a layout reads to tell where files are has to be the node's: nobody can tell from what is not mounted. */
-function withoutGuesses(host: HostFiles): HostFiles {
-  if (host.unmounted === undefined) return host;
-  return {
-    ...host,
-    read(path) {
-      refuseUnmounted(host, [path]);
-      return host.read(path);
-    },
-  };
-}
-
-/**
- * Its daemons first, each with what it was told, then what the layout itself goes by. A daemon alone does not speak for
- * a special case: the general one has the same.
- */
-function evidenceFor(layout: Layout, host: HostFiles, daemons: readonly Daemon[]): string[] {
-  const more = layout.evidence(host, daemons);
-  if (more.length === 0 && layout.refines !== undefined) return [];
-  const own = daemons.filter((daemon) => layout.isDaemon(daemon));
-  const isSaid = (evidence: string) =>
-    own.some(
-      ({ source, unit }) =>
-        evidence.startsWith(source) ||
-        // Of one file by its several paths: /lib is a link to /usr/lib.
-        (unit !== undefined && evidence.endsWith(`/systemd/system/${unit}`)),
-    );
-  return [...own.map(daemonWords), ...more.filter((each) => !isSaid(each))];
-}
-
-function daemonWords({ source, active, argv }: Daemon): string {
-  const state = active === true ? "" : active === false ? " (stopped)" : "";
-  return `${source}${state}: ${shownCommand(argv)}`;
-}
-
-/** The daemon of a layout: the one that is named, the running one, or that of its own unit. */
-function daemonFor(layout: Layout, daemons: readonly Daemon[], wish: Wish): Daemon | undefined {
-  const own = daemons.filter((daemon) => layout.isDaemon(daemon));
-  const asked = own.find(({ unit }) => unit !== undefined && unit === asService(wish.unit));
-  if (asked !== undefined) return asked;
-  const running = own.filter(({ active }) => active === true);
-  const [first, ...others] = running.length > 0 ? running : own;
-  if (first === undefined || others.length === 0) return first;
-  const usual = [first, ...others].find(({ unit }) => unit === layout.unit);
-  // One that is stopped does no harm, and of several that run nobody else can say which is the kubelet's.
-  if (running.length === 0) return usual ?? first;
-  const [served, ...more] = running.filter(({ unit }) => unit !== undefined);
-  if (served !== undefined && more.length === 0) return served;
-  throw new ShimctlError(
-    "unsupported-node",
-    `Cannot choose between ${running.length} daemons of ${layout.title} on this node: ${running.map(daemonWords).join(" and ")}`,
-    { hint: `pass ${running.map(({ unit, source }) => `--unit ${unit ?? source}`).join(" or ")}` },
-  );
-}
-
-/** As systemctl(1) takes it: a service where no suffix says otherwise. */
-function asService(unit: string | undefined): string | undefined {
-  return unit === undefined || unit.includes(".") ? unit : `${unit}.service`;
-}
-
-/** An engine that is started on another file than the one that is to be changed would never read what we write. */
-function refuseElsewhere(host: HostFiles, layout: Layout, daemon: Daemon, places: Places, wish: Wish): void {
-  // A file to look at only may be any.
-  if (wish.config !== undefined && wish.configOption === undefined) return;
-  const settings = engineSettings(layout.engine, daemon);
-  if (settings === undefined) return;
-  const { config = unknownIn(daemon) ?? places.rootFile, configDir } = settings;
-  const rootFile = wish.config ?? places.rootFile;
-  const starts = `${daemon.unit ?? "a process"} (${sourceWords(daemon)}) starts ${layout.engine}`;
-  if (!isKnown(config)) {
-    if (wish.config !== undefined) return;
-    throw new ShimctlError(
-      "unsupported-node",
-      `Cannot tell which file ${layout.engine} reads, as ${starts} on one that cannot be told from here: ${config}`,
-      { path: rootFile, hint: "pass --config with the file that it reads" },
-    );
-  }
-  if (!isSame(host, config, rootFile)) {
-    throw new ShimctlError(
-      "unsupported-node",
-      wish.config === undefined
-        ? `Cannot use this configuration, as ${starts} on another file: ${config}`
-        : `Cannot use ${wish.configOption}, as ${starts} on another file: ${config}`,
-      { path: rootFile, hint: `pass --config ${config}` },
-    );
-  }
-  const usual = `${rootFile.slice(0, rootFile.lastIndexOf("/"))}/crio.conf.d`;
-  if (configDir !== undefined && !isSame(host, configDir, usual)) {
-    throw new ShimctlError(
-      "unsupported-node",
-      `Cannot use this folder of drop-ins, as ${starts} on another one: ${configDir}`,
-      { path: usual, hint: `take --config-dir out of ${daemon.files?.at(-1) ?? "its command line"}` },
-    );
-  }
-}
-
-/** A word that stands for any number of others, which may say where the configuration is. */
-function unknownIn({ argv }: Daemon): string | undefined {
-  return argv.find((word) => /^\$\{[^}]*\}$/.test(word));
-}
-
-function sourceWords({ source, unit, files = [] }: Daemon): string {
-  const how = unit === undefined ? source : source.replace(`${unit}, `, "");
-  return [how, ...files.filter((file) => file !== source)].join(", ");
-}
-
-function isSame(host: HostFiles, one: string, other: string): boolean {
-  if (one.replace(/(?<=.)\/+$/, "") === other) return true;
-  const read = host.read(one);
-  const against = host.read(other);
-  return read.kind === "file" && against.kind === "file" && read.resolved === against.resolved;
-}
-
-/**
- * Where only parts of the node are mounted, a configuration may be left of an engine that is no more, and that of the
- * one that runs is not there. What only a running engine leaves has to speak for it: its unit, or its socket.
- */
-function refuseGuess(
-  host: HostFiles,
-  { layout, evidence }: Evident,
-  places: Places,
-  daemon: Daemon | undefined,
-): void {
-  if (daemon?.active === true || host.exists(places.socket)) return;
-  const bus = "/run/dbus";
-  throw new ShimctlError(
-    "unsupported-node",
-    `Cannot tell whether ${layout.title} runs on this node, as only parts of it are mounted below ${host.root} and none of them shows a running engine: ${evidence[0]}`,
-    {
-      ...(daemon === undefined ? {} : { path: daemon.source }),
-      hint:
-        host.unmounted?.(bus) === undefined
-          ? `start the engine, or pass --layout ${layout.name}`
-          : `mount the node's ${bus} at ${host.root}${bus}, or pass --layout ${layout.name}`,
-    },
-  );
-}
-
-/** Every file and folder that an edit may be about. */
-function sourcePaths({ source }: Places): string[] {
-  if (source === undefined || source.kind === "template") return [];
-  if (source.kind === "merged") return [`${source.folder}/any`, source.into];
-  return [...source.dropIns.map((folder) => `${folder}/any`), ...source.templates.map(({ path }) => path)];
 }
 
 interface Evident {
