@@ -1,9 +1,10 @@
 import type { Problem, Site } from "../engine/backend.ts";
 import { ExitCode, ShimctlError } from "../error.ts";
+import { benefitOfDoubt } from "../host/unmounted.ts";
 import { readEngine } from "../transaction/gather.ts";
 import type { Io } from "./io.ts";
-import { explained, openNode, refuseDenied } from "./node.ts";
-import { type Parsed, pathProblem, shown } from "./options.ts";
+import { explained, openEngine, refuseDenied } from "./node.ts";
+import { type Options, type Parsed, pathProblem, shown } from "./options.ts";
 import { document, errorText, problemEntry, problemText } from "./output.ts";
 
 /** `check [PATH]`: whether the engine would start on this configuration, and serve what it says. Writes nothing. */
@@ -16,7 +17,7 @@ export async function check(io: Io, parsed: Parsed): Promise<number> {
     throw new ShimctlError("usage", `Cannot check this path, which ${why}: ${shown(path)}`, {
       hint: "write it as the node names it, from its root",
     });
-  const node = await openNode(path === undefined ? parsed.options : { ...parsed.options, config: path });
+  const node = await openEngine(path === undefined ? parsed.options : lookingAt(path, parsed.options));
   const site: Site = node.site;
   let problems: Problem[];
   try {
@@ -24,7 +25,7 @@ export async function check(io: Io, parsed: Parsed): Promise<number> {
       throw new ShimctlError("usage", "Cannot check this file, as it is not there", { path });
     const engine = readEngine(node.host, node.backend, site);
     refuseDenied(engine.seen.files.values());
-    problems = engine.view.check(node.host);
+    problems = engine.view.check(benefitOfDoubt(node.host));
   } catch (thrown) {
     const error = explained(thrown, node.host);
     const code = error.code === "invalid-config" ? ExitCode.broken : error.exitCode;
@@ -51,4 +52,11 @@ export async function check(io: Io, parsed: Parsed): Promise<number> {
     io.out(`${site.rootFile}: ${broken ? "broken" : "ok"}\n`);
   }
   return broken ? ExitCode.broken : ExitCode.done;
+}
+
+/** A file to look at, which need not be the one that the engine reads. */
+function lookingAt(path: string, options: Options): Options {
+  const given = new Map(options.given);
+  given.delete("config");
+  return { ...options, config: path, given };
 }

@@ -1,7 +1,6 @@
 import type { EngineView } from "../engine/backend.ts";
 import { ShimctlError } from "../error.ts";
 import { acquireLock } from "../host/lock.ts";
-import { openHost } from "../host/root.ts";
 import { type Holds, holdsOn, holdWords, wholeNode } from "../transaction/hold.ts";
 import type { Hold } from "../transaction/record.ts";
 import { changeHolds } from "../transaction/set_hold.ts";
@@ -9,6 +8,7 @@ import { type NodeState, openState } from "../transaction/state.ts";
 import { ownerOf } from "./change.ts";
 import type { Io } from "./io.ts";
 import type { Log } from "./log.ts";
+import { openRoot } from "./open_root.ts";
 import { type Parsed, shown } from "./options.ts";
 import { document } from "./output.ts";
 import { whoRuns } from "./who.ts";
@@ -22,7 +22,7 @@ export async function hold(io: Io, log: Log, parsed: Parsed, command: "hold" | "
     options.forMs === undefined ? {} : { until: untilOf(parsed, options.forMs, now) };
   // Refused before anything is made, the lock included.
   untilFrom(io.now());
-  const host = openHost(options.root, options.given.get("root"));
+  const host = await openRoot(options);
   const lock = await acquireLock(host, {
     timeoutMs: options.lockTimeoutMs,
     owner,

@@ -1,9 +1,9 @@
 import { ShimctlError } from "../error.ts";
 import { acquireLock, inheritable } from "../host/lock.ts";
 import { runInheriting } from "../host/process.ts";
-import { openHost } from "../host/root.ts";
 import type { Io } from "./io.ts";
 import type { Log } from "./log.ts";
+import { openRoot } from "./open_root.ts";
 import type { Parsed } from "./options.ts";
 
 /** `lock -- COMMAND...`: COMMAND runs while the lock is held, and inherits it. Its exit code is ours. */
@@ -18,7 +18,7 @@ export async function lock(io: Io, log: Log, parsed: Parsed): Promise<number> {
     throw new ShimctlError("usage", "Cannot run this command, as its name is empty", {
       hint: "write shimctl lock -- COMMAND...",
     });
-  const host = openHost(parsed.options.root, parsed.options.given.get("root"));
+  const host = await openRoot(parsed.options);
   const held = await acquireLock(host, {
     timeoutMs: parsed.options.lockTimeoutMs,
     owner: parsed.options.owner,

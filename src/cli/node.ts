@@ -2,6 +2,8 @@ import { dirname } from "node:path/posix";
 import type { Backend, Site } from "../engine/backend.ts";
 import { backends } from "../engine/registry.ts";
 import { ShimctlError } from "../error.ts";
+import type { Daemon } from "../host/daemon.ts";
+import { findDaemons } from "../host/daemons.ts";
 import { readGoModule } from "../host/go_binary.ts";
 import type { Read } from "../host/host.ts";
 import { type LiveOptions, openLive } from "../host/live.ts";
@@ -9,8 +11,10 @@ import { deniedReason, type Host, openHost } from "../host/root.ts";
 import { detect, parseVersion, supported } from "../layout/detect.ts";
 import type { Found } from "../layout/layout.ts";
 import { layouts } from "../layout/registry.ts";
+import { openRoot, refuseOwnRoot } from "./open_root.ts";
 import type { Options } from "./options.ts";
 import { asShimctlError } from "./output.ts";
+import { wantedDaemons } from "./wanted_daemons.ts";
 
 export interface Node {
   readonly host: Host;
@@ -19,11 +23,24 @@ export interface Node {
   readonly found: Found;
 }
 
-/** The node that the options name, with its engine; a running one tells its version where nothing else does. */
-export async function openNode(options: Options): Promise<Node> {
+/**
+ * The node that the options name, with its engine; a running one tells its version where nothing else does.
+ * @param host the same node, where it is open already
+ */
+export async function openNode(options: Options, host?: Host): Promise<Node> {
+  return withEngine(options, host ?? (await openRoot(options)));
+}
+
+/** The same for who looks at the engine's files only, and not at what is recorded of the node. */
+export async function openEngine(options: Options): Promise<Node> {
   const host = openHost(options.root, options.given.get("root"));
+  await refuseOwnRoot(host, options);
+  return withEngine(options, host);
+}
+
+async function withEngine(options: Options, host: Host): Promise<Node> {
   refuseMistyped(host, options);
-  const found = find(host, options);
+  const found = find(host, options, await findDaemons(host, wantedDaemons()));
   const backend = backends.find((candidate) => candidate.name === found.layout.engine);
   if (backend === undefined)
     throw new ShimctlError("unsupported-node", `Cannot configure ${found.layout.engine} in this release`);
@@ -52,7 +69,7 @@ function unitOf(name: string): string {
   return name.includes(".") ? name : `${name}.service`;
 }
 
-function find(host: Host, options: Options): Found {
+function find(host: Host, options: Options, daemons: readonly Daemon[]): Found {
   try {
     const found = detect(
       host,
@@ -60,14 +77,16 @@ function find(host: Host, options: Options): Found {
         engine: options.engine,
         layout: options.layout,
         config: options.config,
+        configOption: options.given.get("config"),
+        unit: options.unit,
         version: options.engineVersion,
         versionOption: options.given.get("engine-version"),
       },
-      [],
+      daemons,
       (path) => readGoModule(host.real(path)),
     );
     // Nothing that this user may see speaks for an engine.
-    if (found.layout.evidence(host, []).length === 0)
+    if (found.layout.evidence(host, daemons).length === 0)
       refuseDenied(layouts.map((layout) => host.read(layout.places(host, undefined).rootFile)));
     return found;
   } catch (error) {

@@ -291,6 +291,8 @@ export interface Parsed {
 
 export interface Options {
   readonly root: string;
+  /** Whether the environment is that of a pod. */
+  readonly inPod: boolean;
   readonly engine: "auto" | "containerd" | "crio";
   readonly layout: string | undefined;
   readonly engineVersion: string | undefined;
@@ -625,6 +627,7 @@ function finish(
   const timeout = known.includes("timeout") ? "timeout" : "lock-timeout";
   return {
     root: text("root"),
+    inPod: env["KUBERNETES_SERVICE_HOST"] !== undefined,
     engine: oneOf("engine", "auto", "containerd", "crio"),
     layout: get("layout"),
     engineVersion: get("engine-version"),

@@ -1,19 +1,19 @@
 import { ShimctlError } from "../error.ts";
-import { openHost } from "../host/root.ts";
 import { filesOf, handlersOf, type Operation, operationsOf, shortIds } from "../transaction/operations.ts";
 import { openState } from "../transaction/state.ts";
 import type { Io } from "./io.ts";
+import { openRoot } from "./open_root.ts";
 import { duration, type Parsed, shown } from "./options.ts";
 import { document } from "./output.ts";
 import { table } from "./table.ts";
 
 /** `log`: every operation that the journal still has, oldest first. It takes no lock and writes nothing. */
-export function showLog(io: Io, parsed: Parsed): number {
+export async function showLog(io: Io, parsed: Parsed): Promise<number> {
   const { options } = parsed;
   const since = options.since === undefined ? undefined : timeOf(parsed, options.since, io.now());
   // A variable of that name is about handler files.
   const path = options.given.get("file") === "--file" ? options.file : undefined;
-  const host = openHost(options.root, options.given.get("root"));
+  const host = await openRoot(options);
   const state = openState((at) => host.real(at), io.now);
   const all = operationsOf(state.journal());
   const ids = shortIds(all);

@@ -3,6 +3,7 @@ import { leftBy } from "../engine/left_by.ts";
 import { ExitCode, type ShimctlError } from "../error.ts";
 import { type LiveEngine, openLive } from "../host/live.ts";
 import { deniedReason } from "../host/root.ts";
+import { benefitOfDoubt } from "../host/unmounted.ts";
 import type { Found } from "../layout/layout.ts";
 import { type Drift, holdingsDrift, unmarkedOn } from "../transaction/drift.ts";
 import { readEngine } from "../transaction/gather.ts";
@@ -39,7 +40,7 @@ export async function status(io: Io, parsed: Parsed): Promise<number> {
   } catch (thrown) {
     return broken(io, parsed, explained(thrown, node.host));
   }
-  const problems = [...view.check(node.host), ...stateProblems(state, view.state.holdings)];
+  const problems = [...view.check(benefitOfDoubt(node.host)), ...stateProblems(state, view.state.holdings)];
   const drift: Drift[] = holdingsDrift(ownersOf(record, node.site.rootFile), view);
   const temps = unexplainedTemps(
     node.host,
@@ -64,7 +65,7 @@ export async function status(io: Io, parsed: Parsed): Promise<number> {
     // An open connection would keep the process from ending.
     live.close();
   }
-  problems.push(...liveProblems(running, node.found.layout.unit), ...probes);
+  problems.push(...liveProblems(running, live.unitName), ...probes);
   const root = rootOf(record, node.site.rootFile);
   const held = Object.entries(root.held ?? {});
   const holds = holdsOn(record, io.now());

@@ -46,4 +46,9 @@ export interface HostFiles {
   isExecutable(path: string): boolean;
   /** Whether the path, links followed, leads to anything at all. */
   exists(path: string): boolean;
+  /**
+   * Only where the root is put together from mounts, as in a pod that gets some of the node's folders: where a path
+   * leads to, when nothing that is mounted holds that. What is not there may well be on the node.
+   */
+  readonly unmounted?: (path: string) => string | undefined;
 }

@@ -22,7 +22,6 @@ import {
   writeHolder,
 } from "./holder.ts";
 import { asThrown, Errno, type Libc, loadLibc } from "./libc/libc.ts";
-import { mountPointsWithin } from "./mounts.ts";
 import type { Inheritance } from "./process.ts";
 import { type Host, reasonOf } from "./root.ts";
 import { sleep } from "./sleep.ts";
@@ -371,13 +370,8 @@ function lockFolder(host: Host): string {
  * lock there would lock nobody out.
  */
 function refuseHiddenRun(host: Host): void {
-  if (host.root === "/") return;
-  const within = (path: string, folder: string) => path === folder || path.startsWith(`${folder}/`);
-  const parts = mountPointsWithin(host.root);
-  if (parts.length === 0) return;
   for (const path of [lockPath, kataLockPath].map((file) => file.slice(0, file.lastIndexOf("/")))) {
-    const real = host.real(path);
-    if (parts.some((point) => within(real, point))) continue;
+    if (host.unmounted?.(path) === undefined) continue;
     throw new ShimctlError(
       "unsupported-node",
       `Cannot lock the node, as its ${path} is not mounted under the root`,

@@ -13,6 +13,7 @@ import {
 } from "node:fs";
 import { ShimctlError } from "../error.ts";
 import type { HostFiles, Read } from "./host.ts";
+import { mountPointsWithin, partsOf } from "./mounts.ts";
 
 /** The node's files, as its own programs see them, behind a root. */
 export interface Host extends HostFiles {
@@ -52,9 +53,18 @@ export function openHost(root: string, option = "--root"): Host {
       ...(place.reason === deniedReason ? { hint: "run as root" } : {}),
     });
   };
+  const isOfNode = base === "" ? undefined : partsOf(base, mountPointsWithin(base));
   return {
     root: base || "/",
     resolve,
+    ...(isOfNode === undefined
+      ? {}
+      : {
+          unmounted(path: string) {
+            const resolved = resolve(path);
+            return isOfNode(outside(resolved)) ? undefined : resolved;
+          },
+        }),
     real: (path) => outside(resolve(path)),
     links(path) {
       const links: string[] = [];

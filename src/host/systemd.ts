@@ -61,6 +61,131 @@ export async function openSystemd(sockets: {
   return undefined;
 }
 
+/** A service as systemd has it in memory, drop-ins included. */
+export interface LoadedService {
+  readonly name: string;
+  readonly active: string;
+  /** Its first command, specifiers put in, variables not; those are kept out of it altogether without `expands`. */
+  readonly argv: readonly string[];
+  readonly expands: boolean;
+  readonly environment: readonly string[];
+  readonly environmentFiles: readonly { readonly path: string; readonly optional: boolean }[];
+  /** Its file and its drop-ins. */
+  readonly files: readonly string[];
+}
+
+/** Nobody waits longer than this to be told what runs on the node. */
+const lookMs = 2_000;
+
+/**
+ * The services with names like these, in memory or on disk, and those with these very names.
+ * @returns `undefined` where no bus answers, or not in time
+ */
+export async function loadedServices(
+  sockets: { readonly system: string; readonly direct: string },
+  patterns: readonly string[],
+  names: readonly string[],
+  withinMs = lookMs,
+): Promise<LoadedService[] | undefined> {
+  const until = Date.now() + withinMs;
+  for (const [path, direct] of [
+    [sockets.system, false],
+    [sockets.direct, true],
+  ] as const) {
+    const left = until - Date.now();
+    if (left <= 0) return undefined;
+    let bus: Bus | undefined;
+    try {
+      bus = await connectBus(path, direct, { handshake: left, answer: left });
+      return await servicesOver(bus, patterns, names);
+    } catch {
+      // Nobody can tell; the other socket may do.
+    } finally {
+      // An open connection would keep the process from ending.
+      bus?.close();
+    }
+  }
+  return undefined;
+}
+
+async function servicesOver(
+  bus: Bus,
+  patterns: readonly string[],
+  names: readonly string[],
+): Promise<LoadedService[]> {
+  const ask = (member: string, signature: string, body: readonly Value[]) =>
+    bus.call({ destination: manager, path: managerPath, iface: managerFace, member, signature, body });
+  const [[inMemory], [onDisk]] = await Promise.all([
+    ask("ListUnitsByPatterns", "asas", [[], patterns]),
+    ask("ListUnitFilesByPatterns", "asas", [[], patterns]),
+  ]);
+  const found = new Set(names);
+  // Units that others only mention are in memory too.
+  for (const [name, , load] of inMemory as readonly string[][])
+    if (name !== undefined && load === "loaded") found.add(name);
+  for (const [path = ""] of onDisk as readonly string[][]) {
+    const name = path.slice(path.lastIndexOf("/") + 1);
+    // A template is no unit, only those made from it are.
+    if (!name.includes("@.")) found.add(name);
+  }
+  const services = await Promise.all([...found].map((name) => serviceOver(bus, name, ask)));
+  const unique = new Map(services.filter((each) => each !== undefined).map((each) => [each.name, each]));
+  return [...unique.values()].sort((one, other) => (one.name < other.name ? -1 : 1));
+}
+
+async function serviceOver(
+  bus: Bus,
+  name: string,
+  ask: (member: string, signature: string, body: readonly Value[]) => Promise<readonly Value[]>,
+): Promise<LoadedService | undefined> {
+  let all: Value | undefined;
+  try {
+    const [path] = await ask("LoadUnit", "s", [name]);
+    [all] = await bus.call({
+      destination: manager,
+      path: String(path),
+      iface: "org.freedesktop.DBus.Properties",
+      member: "GetAll",
+      signature: "s",
+      body: [""],
+    });
+  } catch (error) {
+    if (error instanceof DbusError) return undefined;
+    throw error;
+  }
+  const property = new Map(
+    (all as readonly (readonly [string, Variant])[]).map(([key, variant]) => [key, variant.value]),
+  );
+  if (property.get("LoadState") !== "loaded") return undefined;
+  const text = (key: string) => String(property.get(key) ?? "");
+  // With flags since systemd 243: path, arguments, flags.
+  const [extended] = listed(property.get("ExecStartEx"));
+  const [plain] = listed(property.get("ExecStart"));
+  const [program, args] = extended ?? plain ?? [];
+  return {
+    // Another name of the same unit leads to it as well.
+    name: text("Id") || name,
+    active: text("ActiveState"),
+    // What it is called (`@`) is not what it is.
+    argv: program === undefined ? [] : [String(program), ...strings(args).slice(1)],
+    expands: !strings(extended?.[2]).includes("no-env-expand"),
+    environment: strings(property.get("Environment")),
+    environmentFiles: listed(property.get("EnvironmentFiles")).map(([path, optional]) => ({
+      path: String(path),
+      optional: optional === true,
+    })),
+    files: [text("FragmentPath"), ...strings(property.get("DropInPaths"))].filter((path) => path !== ""),
+  };
+}
+
+function listed(value: Value | undefined): readonly (readonly Value[])[] {
+  return Array.isArray(value) ? (value as readonly (readonly Value[])[]) : [];
+}
+
+function strings(value: Value | undefined): string[] {
+  return Array.isArray(value) ? value.map(String) : [];
+}
+
 function over(first: Bus, reopen: () => Promise<Bus>): Systemd {
   let bus = first;
   let lost = false;

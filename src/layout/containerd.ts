@@ -1,16 +1,18 @@
-import type { Layout } from "./layout.ts";
-import { runs } from "./layout.ts";
+import type { HostFiles } from "../host/host.ts";
+import { asStarted, isEngine } from "./command_line.ts";
+import type { Daemon, Layout, Places } from "./layout.ts";
 
 /** What every layout of containerd has that runs it from its own unit, on its own file. */
 export const ownContainerd = {
   engine: "containerd",
   unit: "containerd.service",
-  isDaemon: (daemon) => runs(daemon, "containerd") && daemon.unit !== "docker.service",
-  places: () => ({
-    rootFile: "/etc/containerd/config.toml",
-    socket: "/run/containerd/containerd.sock",
-    binaries: ["/usr/local/bin/containerd", "/usr/bin/containerd"],
-  }),
+  isDaemon: (daemon) => isEngine("containerd", daemon.argv) && daemon.unit !== "docker.service",
+  places: (_?: HostFiles, daemon?: Daemon): Places =>
+    asStarted("containerd", daemon, {
+      rootFile: "/etc/containerd/config.toml",
+      socket: "/run/containerd/containerd.sock",
+      binaries: ["/usr/local/bin/containerd", "/usr/bin/containerd"],
+    }),
   // Its shims stay in its own control group.
   killModes: ["process", "none"],
   module: /^github\.com\/containerd\/containerd(?:\/v(\d+))?\/cmd\/containerd$/,

@@ -1,4 +1,5 @@
-import { type Layout, runs, unitFiles } from "./layout.ts";
+import { asStarted, isEngine } from "./command_line.ts";
+import { type Layout, unitFiles } from "./layout.ts";
 
 const binaries = ["/usr/local/bin/crio", "/usr/bin/crio"];
 const unit = "crio.service";
@@ -8,8 +9,8 @@ const socket = "/run/crio/crio.sock";
 export const ownCrio = {
   engine: "crio",
   unit,
-  isDaemon: (daemon) => runs(daemon, "crio"),
-  places: () => ({ rootFile: "/etc/crio/crio.conf", socket, binaries }),
+  isDaemon: (daemon) => isEngine("crio", daemon.argv),
+  places: (_, daemon) => asStarted("crio", daemon, { rootFile: "/etc/crio/crio.conf", socket, binaries }),
   // Its monitors are moved into control groups of their own, and its packages leave the KillMode at its default.
   killModes: ["process", "none", "control-group", "mixed"],
   module: /^github\.com\/cri-o\/cri-o\/cmd\/crio$/,

@@ -1,13 +1,18 @@
 import type { EngineVersion } from "../engine/backend.ts";
 import { ShimctlError } from "../error.ts";
 import type { HostFiles } from "../host/host.ts";
+import { refuseUnmounted } from "../host/unmounted.ts";
+import { refuseElsewhere } from "./elsewhere.ts";
 import type { Daemon, Found, Layout, Places, Wish } from "./layout.ts";
+import { daemonFor, evidenceFor } from "./own_daemon.ts";
+import { refuseGuess, sourcePaths, withoutGuesses } from "./partly_mounted.ts";
 import { layouts } from "./registry.ts";
 
 /**
  * Finds the engine of a node.
  * Throws `unsupported-node` where there is none, where there are two and nothing says which is meant, where
- * `wish` names another than the one that is there, and where the engine reads another file than ours.
+ * `wish` names another than the one that is there, where the engine reads another file than ours, and where
+ * what has to be seen for that is not mounted.
  * @param daemons what is known of the node's daemons, running ones first
  * @param goVersion the Go module version that a binary was built from, read without running it
  */
@@ -20,7 +25,7 @@ export function detect(
   const named = layouts.filter((layout) => wish.engine === "auto" || layout.engine === wish.engine);
   const evident = withoutRefined(
     named
-      .map((layout) => ({ layout, evidence: layout.evidence(host, daemons) }))
+      .map((layout) => ({ layout, evidence: evidenceFor(layout, host, daemons) }))
       .filter(({ evidence }) => evidence.length > 0),
   );
   const said = saidSo(host, wish);
@@ -32,12 +37,20 @@ export function detect(
       "unsupported-node",
       `Cannot find a container engine below ${host.root}: no configuration, binary, unit or socket of ${names}`,
       {
-        hint: "pass --root when the node is mounted elsewhere, --config when its configuration is, or --engine and --engine-version when the engine is not installed yet",
+        hint:
+          host.unmounted === undefined
+            ? "pass --root when the node is mounted elsewhere, --config when its configuration is, or --engine and --engine-version when the engine is not installed yet"
+            : `mount the folders of the node's engine below ${host.root}: its configuration, and that of its socket`,
       },
     );
   }
-  const daemon = daemons.find((each) => layout.isDaemon(each));
-  const places = layout.places(host, daemon);
+  const daemon = daemonFor(layout, daemons, wish);
+  const places = layout.places(withoutGuesses(host), daemon);
+  if (host.unmounted !== undefined && wish.layout === undefined)
+    refuseGuess(host, layout, chosen?.evidence ?? said, places, daemon);
+  const rootFile = wish.config ?? places.rootFile;
+  if (daemon !== undefined) refuseElsewhere(host, layout, daemon, places, wish);
+  refuseUnmounted(host, [rootFile, ...sourcePaths(places), places.socket]);
   return {
     layout,
     places,
@@ -46,7 +59,7 @@ export function detect(
     refusal: layout.refuses?.(host, daemon),
     site: {
       layout: layout.name,
-      rootFile: wish.config ?? places.rootFile,
+      rootFile,
       version: versionOf(layout, places, host, wish, goVersion),
       // Named or not, a file that is written anew is not the place for edits.
       ...(places.source === undefined || (wish.config ?? places.rootFile) !== places.rootFile
@@ -98,14 +111,16 @@ function choose(
   return settle(evident, daemons);
 }
 
-/** The only one, or the only one whose daemon runs. */
+/** The only one, or the only one whose daemon runs while those of all others do not. */
 function settle(evident: readonly Evident[], daemons: readonly Daemon[]): Evident | undefined {
   if (evident.length < 2) return evident[0];
-  const running = evident.filter(({ layout }) =>
-    daemons.some((daemon) => daemon.active === true && layout.isDaemon(daemon)),
-  );
-  const [only, ...others] = running;
-  if (only !== undefined && others.length === 0) return only;
+  const states = ({ layout }: Evident) =>
+    daemons.filter((daemon) => layout.isDaemon(daemon)).map(({ active }) => active);
+  const [only, ...others] = evident.filter((each) => states(each).includes(true));
+  // One that may run, for all that is known, counts as much.
+  const rest = evident.filter((each) => each !== only);
+  if (only !== undefined && others.length === 0 && !rest.some((each) => states(each).includes(undefined)))
+    return only;
   throw ambiguous(evident);
 }
 

@@ -17,7 +17,10 @@ export const flatcar: Layout = {
   name: "flatcar",
   title: "Flatcar Container Linux",
   evidence: (host) => isSystem(host, "flatcar"),
-  places: (host, daemon) => ({ ...specialContainerd.places(), rootFile: configOf(host, daemon) }),
+  places: (host, daemon) => ({
+    ...specialContainerd.places(host, daemon),
+    rootFile: configOf(host, daemon),
+  }),
   survives: "restarts, reboots and updates of the system",
   document: "flatcar",
   refuses(host, daemon) {

@@ -1,5 +1,8 @@
 import type { EngineName, Site, Source } from "../engine/backend.ts";
+import type { Daemon } from "../host/daemon.ts";
 import type { HostFiles } from "../host/host.ts";
+
+export type { Daemon };
 
 /** What the command line says about where the engine is. */
 export interface Wish {
@@ -7,22 +10,13 @@ export interface Wish {
   /** A layout's name, or that of its family. */
   readonly layout?: string | undefined;
   readonly config: string | undefined;
+  /** How the command line called what gave `config`; absent where it is only a file to look at. */
+  readonly configOption?: string | undefined;
+  /** The unit that is meant, where several run one kind of engine. */
+  readonly unit?: string | undefined;
   readonly version: string | undefined;
   /** How errors call what gave the version. */
   readonly versionOption?: string | undefined;
-}
-
-/** A daemon as its unit starts it, or as it was seen running. */
-export interface Daemon {
-  /** `undefined` for a process that was only seen in /proc. */
-  readonly unit: string | undefined;
-  /** Its program and arguments, the unit's variables put in. */
-  readonly argv: readonly string[];
-  readonly environment: Readonly<Record<string, string>>;
-  /** Whether it runs; `undefined` where nobody can tell. */
-  readonly active: boolean | undefined;
-  /** How this is known, for people: `k3s.service, over D-Bus`, or the path of a unit file. */
-  readonly source: string;
 }
 
 /** Where an engine's files live on one node. */

@@ -18,8 +18,8 @@ export const talos: Layout = {
   ],
   // Of machined, its init; systemd is not there.
   unit: "cri.service",
-  places: () => ({
-    ...specialContainerd.places(),
+  places: (host, daemon) => ({
+    ...specialContainerd.places(host, daemon),
     rootFile,
     binaries: ["/usr/bin/containerd", "/bin/containerd"],
   }),

@@ -2,6 +2,7 @@ import { dirname } from "node:path/posix";
 import type { EngineView, FileEdit, Snapshot } from "../engine/backend.ts";
 import { ShimctlError } from "../error.ts";
 import type { Handler } from "../handler/model.ts";
+import { benefitOfDoubt } from "../host/unmounted.ts";
 import { isSame } from "../same.ts";
 import { sha256 } from "../sha256.ts";
 import type { Environment } from "./environment.ts";
@@ -107,7 +108,7 @@ function isSound(
 ): boolean {
   const errorsOf = (each: EngineView) =>
     each
-      .check(host)
+      .check(benefitOfDoubt(host))
       .flatMap(({ severity, rule, message }) => (severity === "error" ? [`${rule} ${message}`] : []));
   try {
     const known = new Set(errorsOf(view));

@@ -4,6 +4,7 @@ import type { Remedy } from "../engine/remedy.ts";
 import { ShimctlError } from "../error.ts";
 import { sameBytes } from "../host/exchange.ts";
 import type { HostFiles, Read } from "../host/host.ts";
+import { benefitOfDoubt } from "../host/unmounted.ts";
 import { sha256 } from "../sha256.ts";
 import { decodeToml, encodeToml } from "../toml/decode.ts";
 import { holdsAnything, mend, type Owners } from "../toml/mend/mend.ts";
@@ -104,7 +105,7 @@ export function diagnose(
   const hasGone = [...work.values()].includes(null);
   const readable = hasGone ? readEngine(overlaid(env.host, work), env.backend, site) : read;
   const { view, edits } = writeAnew(it, readable);
-  for (const problem of view.check(env.host)) {
+  for (const problem of view.check(benefitOfDoubt(env.host))) {
     if (problem.severity !== "error") continue;
     const { rule, message, path = site.rootFile, line, hint } = problem;
     const place = line === undefined ? {} : { line };

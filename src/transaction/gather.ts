@@ -1,11 +1,15 @@
 import type { Backend, EngineView, FileEdit, Site, Snapshot } from "../engine/backend.ts";
 import { ShimctlError } from "../error.ts";
 import type { HostFiles, Read } from "../host/host.ts";
+import { refuseUnmounted } from "../host/unmounted.ts";
 
 /** More rounds than any chain of imports has; a chain that needs more is a mistake or an attack. */
 const roundLimit = 64;
 
-/** Reads everything that the backend asks for. */
+/**
+ * Reads everything that the backend asks for.
+ * Throws ShimctlError `unsupported-node` where a part of that is not mounted: it may well be on the node.
+ */
 export function gather(host: HostFiles, backend: Backend, site: Site): Snapshot {
   const files = new Map<string, Read>();
   const folders = new Map<string, readonly string[] | undefined>();
@@ -14,6 +18,7 @@ export function gather(host: HostFiles, backend: Backend, site: Site): Snapshot 
     const newFiles = wanted.files.filter((path) => !files.has(path));
     const newFolders = wanted.folders.filter((path) => !folders.has(path));
     if (newFiles.length === 0 && newFolders.length === 0) return { files, folders };
+    refuseUnmounted(host, [...newFiles, ...newFolders.map((folder) => `${folder}/any`)]);
     for (const path of newFiles) files.set(path, host.read(path));
     for (const path of newFolders) folders.set(path, host.list(path));
   }

@@ -16,6 +16,7 @@ import { preflight } from "../host/preflight.ts";
 import { type Room, refuseFull } from "../host/room.ts";
 import type { Host } from "../host/root.ts";
 import { refuseShared } from "../host/trust.ts";
+import { benefitOfDoubt } from "../host/unmounted.ts";
 import { isSame } from "../same.ts";
 import { sha256 } from "../sha256.ts";
 import { desired, type Intent } from "./desire.ts";
@@ -200,12 +201,12 @@ export function prepare(
     intent.command === "uninstall" ||
     (intent.command === "rollback" && brought(intent, previous).length === 0);
   const problems = candidate
-    .check(host)
+    .check(benefitOfDoubt(host))
     .map((problem): Problem => (removing ? { ...problem, severity: "warning" } : problem));
   const [broken] = problems.filter((problem) => problem.severity === "error");
   if (broken !== undefined && edits.length > 0) {
     const before = view
-      .check(host)
+      .check(benefitOfDoubt(host))
       .some((problem) => problem.rule === broken.rule && problem.path === broken.path);
     throw new ShimctlError(
       "invalid-config",
@@ -320,7 +321,9 @@ function placeOf(problem: Problem): { path?: string; line?: number; hint?: strin
 
 /** A handler whose binary or configuration is not there would be served and fail at its first pod. */
 function missingOnHost(host: Host, needed: readonly Need[], allow: boolean): Problem[] {
-  const missing = missingFrom(host, needed);
+  const unseen = (need: Need) => need.paths.find((path) => host.unmounted?.(path) !== undefined);
+  const notThere = missingFrom(host, needed);
+  const missing = notThere.filter((need) => unseen(need) === undefined);
   const [first] = missing;
   if (first !== undefined && !allow) {
     const places =
@@ -335,12 +338,18 @@ function missingOnHost(host: Host, needed: readonly Need[], allow: boolean): Pro
       },
     );
   }
-  return missing.map((need) => ({
-    severity: "warning",
-    rule: "missing-on-host",
-    message: `Pods of handler '${need.handler}' fail until its ${need.what} is on the host: ${need.paths[0]}`,
-    handler: need.handler,
-  }));
+  return notThere.map((need): Problem => {
+    const path = unseen(need);
+    return {
+      severity: "warning",
+      rule: path === undefined ? "missing-on-host" : "not-mounted",
+      message:
+        path === undefined
+          ? `Pods of handler '${need.handler}' fail until its ${need.what} is on the host: ${need.paths[0]}`
+          : `Whether the ${need.what} of handler '${need.handler}' is on the host cannot be seen, as its folder is not mounted below ${host.root}: ${path}`,
+      handler: need.handler,
+    };
+  });
 }
 
 function missingFrom(host: Host, needed: readonly Need[]): Need[] {

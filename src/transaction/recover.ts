@@ -7,6 +7,7 @@ import { leaseHolds } from "../host/lease.ts";
 import { type Libc, loadLibc } from "../host/libc/libc.ts";
 import { removeState } from "../host/state.ts";
 import { partOf, tempName } from "../host/temp_name.ts";
+import { benefitOfDoubt } from "../host/unmounted.ts";
 import { sha256 } from "../sha256.ts";
 import { activate, bringBack, cannotVerify, type RestartLine } from "./activate.ts";
 import { asItWas } from "./as_it_was.ts";
@@ -427,7 +428,7 @@ function proveMerge(
   const { host, backend, site } = env;
   const errorsOf = (view: EngineView) =>
     view
-      .check(host)
+      .check(benefitOfDoubt(host))
       .filter((problem) => problem.severity === "error")
       .map(({ rule, handler, message }) => JSON.stringify([rule, handler, message]));
   const broken = (why: string, cause?: unknown) =>

@@ -26,7 +26,7 @@ const readOnly = ["/usr/bin", "/usr/local/bin"];
 const files = "/usr/libexec/shimctl-image";
 
 /** Runs shimctl as a container does: the image's own files and these mounts, in mount and PID namespaces of its own. */
-function inPod(args: string): string[] {
+function inPod(args: string, host = "/host"): string[] {
   const image = "/run/pod";
   const script = [
     `mkdir -p ${image} ${mounts.join(" ")}`,
@@ -38,7 +38,7 @@ function inPod(args: string): string[] {
     ...readOnly.map(
       (path) => `mkdir -p ${image}/host${path}; mount --bind -o ro ${path} ${image}/host${path}`,
     ),
-    `exec env -i KUBERNETES_SERVICE_HOST=10.96.0.1 /usr/sbin/chroot ${image} /opt/shimctl/shimctl ${args} --root /host`,
+    `exec env -i KUBERNETES_SERVICE_HOST=10.96.0.1 /usr/sbin/chroot ${image} /opt/shimctl/shimctl ${args} --root ${host}`,
   ];
   return ["unshare", "--mount", "--pid", "--fork", "--kill-child", "sh", "-euc", script.join("\n")];
 }
@@ -67,6 +67,18 @@ for (const root of roots) {
       );
       expect(node.run(inPod("uninstall --all")).code).toBe(0);
       expect([node.starts() - starts, node.tree()]).toEqual([2, before]);
+    });
+
+    test("a pod finds the engine over the node's bus, and does not take its own root for the node's", () => {
+      const { layout } = JSON.parse(node.run(inPod("status --json")).out || "{}") as {
+        layout?: { evidence: string[] };
+      };
+      expect(layout?.evidence[0]).toBe("containerd.service, over D-Bus: containerd");
+      const { code, err } = node.run(inPod("install crun", "/"));
+      expect([code, err]).toEqual([
+        2,
+        "shimctl: Cannot use --root /, as this is a container, whose files are its image's\n  state: nothing was written\n  next: mount the node's folders below /host, and pass --root /host or set SHIMCTL_ROOT=/host\n",
+      ]);
     });
 
     test("SIGTERM at any moment leaves nothing that is not finished or undone, and never uninstalls", async () => {

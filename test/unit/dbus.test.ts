@@ -6,6 +6,7 @@ import fc from "fast-check";
 import { type Bus, connectBus } from "../../src/host/dbus/connection.ts";
 import { Reader, splitSignature, type Value, Writer } from "../../src/host/dbus/marshal.ts";
 import { decodeMessage } from "../../src/host/dbus/message.ts";
+import { loadedServices } from "../../src/host/systemd.ts";
 
 /** A signature with a value of that type. */
 const typed: fc.Arbitrary<readonly [string, Value]> = fc.letrec<{ any: readonly [string, Value] }>((tie) => ({
@@ -193,4 +194,16 @@ describe("a connection", () => {
       },
       "",
     ));
+});
+
+test("a bus that refuses, says nothing, or never answers tells nothing of the node's services, and soon", async () => {
+  const ask = async (path: string) => {
+    const begun = performance.now();
+    expect(await loadedServices({ system: path, direct: `${path}-none` }, ["a*"], [], 200)).toBeUndefined();
+    expect(performance.now() - begun).toBeLessThan(1_000);
+  };
+  await withServer(() => undefined, ask, "REJECTED EXTERNAL\r\n");
+  await withServer(() => undefined, ask, "");
+  await withServer(() => undefined, ask);
+  await ask("/nowhere/bus");
 });

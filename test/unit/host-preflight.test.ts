@@ -5,7 +5,7 @@ import { tmpdir } from "node:os";
 import process from "node:process";
 import { ShimctlError } from "../../src/error.ts";
 import { loadLibc } from "../../src/host/libc/libc.ts";
-import { parseMountPoints } from "../../src/host/mounts.ts";
+import { parseMounts } from "../../src/host/mounts.ts";
 import { preflight } from "../../src/host/preflight.ts";
 import { openHost } from "../../src/host/root.ts";
 
@@ -146,6 +146,6 @@ describe("before anything is written", () => {
 
   test("spaces in mount points are written in octal", () => {
     const line = "36 35 98:0 / /mnt/a\\040b\\134c rw,noatime - ext3 /dev/root rw";
-    expect(parseMountPoints(`${line}\n`)).toEqual(["/mnt/a b\\c"]);
+    expect(parseMounts(`${line}\n`)).toEqual([{ shows: "/", point: "/mnt/a b\\c", type: "ext3" }]);
   });
 });

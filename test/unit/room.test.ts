@@ -18,7 +18,7 @@ const entry = `${import.meta.dirname}/../../src/main.ts`;
 /** `install kata-qemu` on a node with other mounts than the rest of the machine, and what is below `/etc` and `/var` then. */
 function installWith(mounts: string): { status: number | null; err: string; isAsBefore: boolean } {
   const script = `
-    cd "$ROOT" && mkdir -p var/lib run && mount -t tmpfs -o mode=0755 none run && ${mounts} && cd "$ROOT" || exit 99
+    mount --bind "$ROOT" "$ROOT" && cd "$ROOT" && mkdir -p var/lib run && mount -t tmpfs -o mode=0755 none run && ${mounts} && cd "$ROOT" || exit 99
     before=$(find etc var -type f -exec sha256sum {} + ; find etc var)
     "$BUN" "$ENTRY" install kata-qemu --root "$ROOT" --engine-version 1.7.24; status=$?
     after=$(find etc var -type f -exec sha256sum {} + ; find etc var)

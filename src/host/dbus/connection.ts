@@ -25,6 +25,12 @@ export interface Bus {
 const answerMs = 25_000;
 const handshakeMs = 3_000;
 
+/** How long to wait, in milliseconds. */
+export interface Patience {
+  readonly handshake: number;
+  readonly answer: number;
+}
+
 /**
  * Connects to a bus, or to the one program behind a private socket, as the user that this runs as.
  * Our own 200 lines instead of a library: none of those there are has a time-out for the handshake or works on
@@ -32,8 +38,12 @@ const handshakeMs = 3_000;
  *
  * @param direct no bus daemon in between: nobody to say Hello to
  */
-export async function connectBus(path: string, direct: boolean): Promise<Bus> {
-  const socket = await opened(path);
+export async function connectBus(
+  path: string,
+  direct: boolean,
+  patience: Patience = { handshake: handshakeMs, answer: answerMs },
+): Promise<Bus> {
+  const socket = await opened(path, patience.handshake);
   let serial = 0;
   let arrived = Buffer.alloc(0);
   const waiting = new Map<number, (message: Message | Error) => void>();
@@ -76,8 +86,8 @@ export async function connectBus(path: string, direct: boolean): Promise<Bus> {
         const own = ++serial;
         const timer = setTimeout(() => {
           waiting.delete(own);
-          reject(new Error(`the bus did not answer ${call.member} within ${answerMs / 1000} s`));
-        }, answerMs);
+          reject(new Error(`the bus did not answer ${call.member} within ${patience.answer / 1000} s`));
+        }, patience.answer);
         waiting.set(own, (answer) => {
           clearTimeout(timer);
           if (answer instanceof Error) return reject(answer);
@@ -105,10 +115,10 @@ export async function connectBus(path: string, direct: boolean): Promise<Bus> {
 }
 
 /** EXTERNAL: the kernel tells the other end who we are (D-Bus specification, "Authentication Protocol"). */
-function opened(path: string): Promise<Socket> {
+function opened(path: string, withinMs: number): Promise<Socket> {
   return new Promise((resolve, reject) => {
     const socket = connect(path);
-    const timer = setTimeout(() => end(new Error("the bus did not answer")), handshakeMs);
+    const timer = setTimeout(() => end(new Error("the bus did not answer")), withinMs);
     const end = (error: Error) => {
       clearTimeout(timer);
       socket.destroy();

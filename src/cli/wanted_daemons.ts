@@ -1,0 +1,14 @@
+import type { Wanted } from "../host/unit_files.ts";
+import { layouts } from "../layout/registry.ts";
+
+/** Every layout's, by the names that installers give their units: `k3s-edge.service`. */
+export function wantedDaemons(): Wanted {
+  const stems = layouts.flatMap(({ unit, family }) => [
+    unit.replace(/\.service$/, ""),
+    ...(family === undefined ? [] : [family]),
+  ]);
+  return {
+    units: [...new Set(stems)].map((stem) => `${stem}*.service`),
+    isOne: (daemon) => layouts.some((layout) => layout.isDaemon(daemon)),
+  };
+}

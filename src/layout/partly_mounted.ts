@@ -1,0 +1,49 @@
+import { ShimctlError } from "../error.ts";
+import type { HostFiles } from "../host/host.ts";
+import { refuseUnmounted } from "../host/unmounted.ts";
+import type { Daemon, Layout, Places } from "./layout.ts";
+
+/** What a layout reads to tell where files are has to be the node's: nobody can tell from what is not mounted. */
+export function withoutGuesses(host: HostFiles): HostFiles {
+  if (host.unmounted === undefined) return host;
+  return {
+    ...host,
+    read(path) {
+      refuseUnmounted(host, [path]);
+      return host.read(path);
+    },
+  };
+}
+
+/**
+ * Where only parts of the node are mounted, a configuration may be left of an engine that is no more, and that of the
+ * one that runs is not there. What only a running engine leaves has to speak for it: its unit, or its socket.
+ */
+export function refuseGuess(
+  host: HostFiles,
+  layout: Layout,
+  evidence: readonly string[],
+  places: Places,
+  daemon: Daemon | undefined,
+): void {
+  if (daemon?.active === true || host.exists(places.socket)) return;
+  const bus = "/run/dbus";
+  throw new ShimctlError(
+    "unsupported-node",
+    `Cannot tell whether ${layout.title} runs on this node, as only parts of it are mounted below ${host.root} and none of them shows a running engine: ${evidence[0]}`,
+    {
+      ...(daemon?.files?.[0] === undefined ? {} : { path: daemon.files[0] }),
+      hint:
+        host.unmounted?.(bus) === undefined
+          ? `start the engine, or pass --layout ${layout.name}`
+          : `mount the node's ${bus} at ${host.root}${bus}, or pass --layout ${layout.name}`,
+    },
+  );
+}
+
+/** Every file and folder that an edit may be about. */
+export function sourcePaths({ source }: Places): string[] {
+  if (source === undefined || source.kind === "template") return [];
+  if (source.kind === "merged") return [`${source.folder}/any`, source.into];
+  return [...source.dropIns.map((folder) => `${folder}/any`), ...source.templates.map(({ path }) => path)];
+}

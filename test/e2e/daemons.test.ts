@@ -1,0 +1,172 @@
+import { describe, expect, test } from "bun:test";
+import { symlinkSync } from "node:fs";
+import { Node, type Ran } from "../support/node.ts";
+
+const units = "/usr/lib/systemd/system";
+const containerd = (command = "/usr/bin/containerd", ...more: string[]) =>
+  ["[Service]", ...more, `ExecStart=${command}`, ""].join("\n");
+
+/** A node with units, whose configuration is `version = 3`. */
+function nodeWith(files: Readonly<Record<string, string>>): Node {
+  const node = new Node("2.1.9", "version = 3\n");
+  for (const [path, text] of Object.entries(files)) node.place(path, text);
+  return node;
+}
+
+interface Refusal {
+  readonly code: string;
+  readonly message: string;
+  readonly path: string | undefined;
+  readonly hint: string | undefined;
+}
+
+function refusal(ran: Ran): Refusal {
+  const { code, message, path, hint } = ran.json()["error"] as Refusal;
+  return { code, message, path, hint };
+}
+
+async function layoutOf(node: Node): Promise<{ name: string; evidence: string[] }> {
+  return (await node.run(["status", "--json"])).json()["layout"] as { name: string; evidence: string[] };
+}
+
+describe("a unit that starts the engine", () => {
+  test("is named as evidence, with what it says about files and nothing that may be a secret", async () => {
+    using node = nodeWith({
+      [`${units}/containerd.service`]: containerd(
+        "/usr/bin/containerd --address /run/a.sock --log-level hunter2",
+      ),
+    });
+    const words = `${units}/containerd.service: containerd --address /run/a.sock …`;
+    expect(await layoutOf(node)).toEqual({
+      name: "vanilla",
+      evidence: [words, "/etc/containerd/config.toml", "SHIMCTL_ENGINE_VERSION 2.1.9"],
+    });
+    const human = (await node.run(["status"])).out;
+    expect(human).toContain(`layout    vanilla (by ${words}, `);
+    expect(human).not.toContain("hunter2");
+  });
+
+  test("on another file is refused before anything is written, with the unit, its drop-in and the option", async () => {
+    using node = nodeWith({
+      [`${units}/containerd.service`]: containerd(
+        "/usr/bin/containerd --config ${CONTAINERD_CONFIG}",
+        "Environment=CONTAINERD_CONFIG=/usr/share/containerd/config.toml",
+      ),
+      "/etc/systemd/system/containerd.service.d/10-own.conf":
+        "[Service]\nEnvironment=CONTAINERD_CONFIG=/etc/containerd/own.toml\n",
+      "/etc/containerd/own.toml": "version = 3\n",
+    });
+    const before = node.tree();
+    for (const command of [["install", "crun"], ["status"], ["diff", "install", "crun"]])
+      expect(refusal(await node.run([...command, "--json"]))).toEqual({
+        code: "unsupported-node",
+        message: `Cannot use this configuration, as containerd.service (${units}/containerd.service, /etc/systemd/system/containerd.service.d/10-own.conf) starts containerd on another file: /etc/containerd/own.toml`,
+        path: "/etc/containerd/config.toml",
+        hint: "pass --config /etc/containerd/own.toml",
+      });
+    expect(node.tree()).toEqual(before);
+    const installed = await node.run(["install", "crun", "--config", "/etc/containerd/own.toml"]);
+    expect(installed.code).toBe(0);
+    expect(node.text("/etc/containerd/config.toml")).toBe("version = 3\n");
+  });
+
+  test("is right against a --config that names another file than it does, or than the engine's own default", async () => {
+    using node = nodeWith({ [`${units}/containerd.service`]: containerd() });
+    node.place("/etc/other.toml", "version = 3\n");
+    const before = node.tree();
+    expect(refusal(await node.run(["install", "crun", "--config", "/etc/other.toml", "--json"]))).toEqual({
+      code: "unsupported-node",
+      message: `Cannot use --config, as containerd.service (${units}/containerd.service) starts containerd on another file: /etc/containerd/config.toml`,
+      path: "/etc/other.toml",
+      hint: "pass --config /etc/containerd/config.toml",
+    });
+    expect(node.tree()).toEqual(before);
+    // To look at a file it need not be the engine's.
+    expect((await node.run(["check", "/etc/other.toml"])).code).toBe(0);
+  });
+
+  test("may name the same file by another path", async () => {
+    using node = nodeWith({
+      [`${units}/containerd.service`]: containerd("/usr/bin/containerd -c=/etc/link.toml"),
+    });
+    symlinkSync("containerd/config.toml", `${node.root}/etc/link.toml`);
+    expect((await node.run(["install", "crun"])).code).toBe(0);
+  });
+
+  test("on a file that cannot be told is refused until --config says which", async () => {
+    using node = nodeWith({
+      [`${units}/containerd.service`]: containerd(
+        "/usr/bin/containerd --config=${WHERE}",
+        "EnvironmentFile=/run/*.env",
+      ),
+    });
+    expect(refusal(await node.run(["install", "crun", "--json"]))).toEqual({
+      code: "unsupported-node",
+      message: `Cannot tell which file containerd reads, as containerd.service (${units}/containerd.service) starts containerd on one that cannot be told from here: \${WHERE}`,
+      path: "/etc/containerd/config.toml",
+      hint: "pass --config with the file that it reads",
+    });
+    expect((await node.run(["install", "crun", "--config", "/etc/containerd/config.toml"])).code).toBe(0);
+  });
+
+  test("of CRI-O with another folder of drop-ins is refused", async () => {
+    using node = new Node("1.36.3");
+    node.place("/etc/crio/crio.conf.d/10-crio.conf", "[crio]\n");
+    node.place(
+      `${units}/crio.service`,
+      containerd("/usr/bin/crio $OPTIONS", "EnvironmentFile=-/etc/default/crio"),
+    );
+    node.place("/etc/default/crio", 'OPTIONS="--config-dir /etc/other.d"\n');
+    expect(refusal(await node.run(["install", "crun", "--json"]))).toEqual({
+      code: "unsupported-node",
+      message: `Cannot use this folder of drop-ins, as crio.service (${units}/crio.service) starts crio on another one: /etc/other.d`,
+      path: "/etc/crio/crio.conf.d",
+      hint: `take --config-dir out of ${units}/crio.service`,
+    });
+  });
+
+  test("under any name is found in the administrator's folder, and its binary is the one whose version counts", async () => {
+    using node = nodeWith({ "/etc/systemd/system/kube-engine.service": containerd("/opt/bin/containerd") });
+    expect((await layoutOf(node)).evidence[0]).toBe("/etc/systemd/system/kube-engine.service: containerd");
+  });
+
+  test("that is masked, or starts something else, says nothing", async () => {
+    using node = nodeWith({
+      [`${units}/containerd.service`]: containerd("/usr/bin/containerd -c /other.toml"),
+    });
+    node.place("/etc/systemd/system/containerd.service", "");
+    expect((await node.run(["install", "crun"])).code).toBe(0);
+    using another = nodeWith({
+      [`${units}/containerd.service`]: containerd("/usr/bin/containerd config dump -c /other.toml"),
+    });
+    expect((await another.run(["install", "crun"])).code).toBe(0);
+  });
+});
+
+describe("two engines on one node", () => {
+  test("are refused with what speaks for each, where nobody can tell which one runs", async () => {
+    using node = nodeWith({
+      [`${units}/containerd.service`]: containerd(),
+      [`${units}/crio.service`]: containerd("/usr/bin/crio"),
+    });
+    const before = node.tree();
+    expect(refusal(await node.run(["install", "crun", "--json"]))).toEqual({
+      code: "unsupported-node",
+      message: `Cannot choose between two engines on this node: ${units}/containerd.service: containerd and ${units}/crio.service: crio`,
+      path: undefined,
+      hint: "pass --engine containerd or --engine crio",
+    });
+    expect(node.tree()).toEqual(before);
+    expect((await node.run(["install", "crun", "--engine", "containerd"])).code).toBe(0);
+  });
+
+  test("are no layout that was not found", async () => {
+    using node = nodeWith({ [`${units}/containerd.service`]: containerd() });
+    expect(refusal(await node.run(["install", "crun", "--layout", "crio", "--json"]))).toEqual({
+      code: "unsupported-node",
+      message: `Cannot use --layout crio, as this node is containerd from packages: ${units}/containerd.service: containerd`,
+      path: undefined,
+      hint: "pass --layout vanilla, or leave it out",
+    });
+  });
+});
