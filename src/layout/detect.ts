@@ -131,7 +131,7 @@ function ambiguous(evident: readonly Evident[]): ShimctlError {
   if (family !== undefined && evident.every(({ layout }) => layout.family === family)) {
     return new ShimctlError(
       "unsupported-node",
-      `Cannot tell which of ${evident.map(({ layout }) => layout.title).join(" and ")} this node is, and each is restarted by another unit: ${first?.evidence[0]}`,
+      `Cannot tell which of ${evident.map(({ layout }) => layout.title).join(" and ")} this node is, and each is restarted by another unit: ${[...new Set(evident.map(({ evidence }) => evidence[0]))].join(" and ")}`,
       { hint: `pass ${evident.map(({ layout }) => `--layout ${layout.name}`).join(" or ")}` },
     );
   }

@@ -34,7 +34,8 @@ function asService(unit: string | undefined): string | undefined {
  */
 export function evidenceFor(layout: Layout, host: HostFiles, daemons: readonly Daemon[]): string[] {
   const more = layout.evidence(host, daemons);
-  if (more.length === 0 && layout.refines !== undefined) return [];
+  // One of several roles has looked at the daemons itself.
+  if (more.length === 0 && (layout.refines !== undefined || layout.family !== undefined)) return [];
   const own = daemons.filter((daemon) => layout.isDaemon(daemon));
   const isSaid = (evidence: string) =>
     own.some(

@@ -37,7 +37,7 @@ describe("a unit that starts the engine", () => {
       ),
     });
     const words = `${units}/containerd.service: containerd --address /run/a.sock …`;
-    expect(await layoutOf(node)).toEqual({
+    expect(await layoutOf(node)).toMatchObject({
       name: "vanilla",
       evidence: [words, "/etc/containerd/config.toml", "SHIMCTL_ENGINE_VERSION 2.1.9"],
     });

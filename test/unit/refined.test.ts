@@ -45,6 +45,6 @@ describe("a special case of a layout", () => {
     const words = "containerd.service, over D-Bus: containerd";
     expect(named()).toEqual(["vanilla", words]);
     writeFileSync(`${root}/etc/edge-release`, "");
-    expect(named()).toEqual(["edge", words, "/etc/edge-release"]);
+    expect(named()).toEqual(["edge", "/etc/edge-release", words]);
   });
 });
