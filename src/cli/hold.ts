@@ -8,7 +8,7 @@ import { type NodeState, openState } from "../transaction/state.ts";
 import { ownerOf } from "./change.ts";
 import type { Io } from "./io.ts";
 import type { Log } from "./log.ts";
-import { openRoot } from "./open_root.ts";
+import { openRootWithState } from "./open_root.ts";
 import { type Parsed, shown } from "./options.ts";
 import { document } from "./output.ts";
 import { whoRuns } from "./who.ts";
@@ -22,7 +22,7 @@ export async function hold(io: Io, log: Log, parsed: Parsed, command: "hold" | "
     options.forMs === undefined ? {} : { until: untilOf(parsed, options.forMs, now) };
   // Refused before anything is made, the lock included.
   untilFrom(io.now());
-  const host = await openRoot(options);
+  const host = await openRootWithState(options);
   const lock = await acquireLock(host, {
     timeoutMs: options.lockTimeoutMs,
     owner,

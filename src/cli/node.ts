@@ -7,11 +7,12 @@ import { findDaemons } from "../host/daemons.ts";
 import { readGoModule } from "../host/go_binary.ts";
 import type { Read } from "../host/host.ts";
 import { type LiveOptions, openLive } from "../host/live.ts";
-import { deniedReason, type Host, openHost } from "../host/root.ts";
+import { deniedReason, type Host } from "../host/root.ts";
+import { refuseUnmounted } from "../host/unmounted.ts";
 import { detect, parseVersion, supported } from "../layout/detect.ts";
 import type { Found } from "../layout/layout.ts";
 import { layouts } from "../layout/registry.ts";
-import { openRoot, refuseOwnRoot } from "./open_root.ts";
+import { openRoot, openRootWithState } from "./open_root.ts";
 import type { Options } from "./options.ts";
 import { asShimctlError } from "./output.ts";
 import { wantedDaemons } from "./wanted_daemons.ts";
@@ -23,19 +24,14 @@ export interface Node {
   readonly found: Found;
 }
 
-/**
- * The node that the options name, with its engine; a running one tells its version where nothing else does.
- * @param host the same node, where it is open already
- */
-export async function openNode(options: Options, host?: Host): Promise<Node> {
-  return withEngine(options, host ?? (await openRoot(options)));
+/** The node that the options name, with its engine; a running one tells its version where nothing else does. */
+export async function openNode(options: Options): Promise<Node> {
+  return withEngine(options, await openRootWithState(options));
 }
 
 /** The same for who looks at the engine's files only, and not at what is recorded of the node. */
 export async function openEngine(options: Options): Promise<Node> {
-  const host = openHost(options.root, options.given.get("root"));
-  await refuseOwnRoot(host, options);
-  return withEngine(options, host);
+  return withEngine(options, await openRoot(options));
 }
 
 async function withEngine(options: Options, host: Host): Promise<Node> {
@@ -100,6 +96,7 @@ function refuseMistyped(host: Host, options: Options): void {
   const { config } = options;
   const option = options.given.get("config");
   if (config === undefined || option === undefined || host.exists(config)) return;
+  refuseUnmounted(host, [config]);
   if (host.list(dirname(config)) !== undefined) return;
   throw new ShimctlError("usage", `Cannot use ${option}, as neither this file nor its folder is there`, {
     path: config,

@@ -5,19 +5,27 @@ import { stateFolder } from "../transaction/state.ts";
 import type { Options } from "./options.ts";
 
 /**
- * The node's root, of which our own folders are seen.
- * Throws `usage` for the root of a container, `unsupported-node` where the state folder is not mounted: what is written
- * there would be gone with the container.
+ * The node's root.
+ * Throws `usage` for the root of a container.
  */
 export async function openRoot(options: Options): Promise<Host> {
   const host = openHost(options.root, options.given.get("root"));
   await refuseOwnRoot(host, options);
+  return host;
+}
+
+/**
+ * The same, for who looks at what is recorded of the node, or records something.
+ * Throws `unsupported-node` where the state folder is not mounted: what is written there would be gone with the container.
+ */
+export async function openRootWithState(options: Options): Promise<Host> {
+  const host = await openRoot(options);
   refuseUnmounted(host, [`${stateFolder}/record.json`]);
   return host;
 }
 
 /** Throws `usage` where the root is that of a container, and no node's. */
-export async function refuseOwnRoot(host: Host, options: Options): Promise<void> {
+async function refuseOwnRoot(host: Host, options: Options): Promise<void> {
   if (host.root !== "/") return;
   const { isContainer, surroundings } = await import("../host/container.ts");
   if (!isContainer(surroundings(options.inPod))) return;

@@ -2,7 +2,7 @@ import { ShimctlError } from "../error.ts";
 import { filesOf, handlersOf, type Operation, operationsOf, shortIds } from "../transaction/operations.ts";
 import { openState } from "../transaction/state.ts";
 import type { Io } from "./io.ts";
-import { openRoot } from "./open_root.ts";
+import { openRootWithState } from "./open_root.ts";
 import { duration, type Parsed, shown } from "./options.ts";
 import { document } from "./output.ts";
 import { table } from "./table.ts";
@@ -13,7 +13,7 @@ export async function showLog(io: Io, parsed: Parsed): Promise<number> {
   const since = options.since === undefined ? undefined : timeOf(parsed, options.since, io.now());
   // A variable of that name is about handler files.
   const path = options.given.get("file") === "--file" ? options.file : undefined;
-  const host = await openRoot(options);
+  const host = await openRootWithState(options);
   const state = openState((at) => host.real(at), io.now);
   const all = operationsOf(state.journal());
   const ids = shortIds(all);

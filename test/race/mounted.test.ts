@@ -150,7 +150,7 @@ describe.skipIf(problem !== undefined)("where some folders of a node are mounted
       expect(node.trees()).toEqual(before);
     });
 
-  test("without its state folder nothing is held, logged or locked either", () => {
+  test("without its state folder nothing is held, logged or compared either", () => {
     const node = vanilla();
     for (const args of [["status"], ["log"], ["hold"], ["release"], ["diff", "install", "crun"]])
       expect(node.run(without("/var/lib/shimctl"), ...args).error?.message).toBe(
@@ -160,6 +160,20 @@ describe.skipIf(problem !== undefined)("where some folders of a node are mounted
     expect(node.run(["/etc/containerd", "/run/containerd"], "check", "--engine-version", "2.1.9")).toEqual({
       result: "ok",
     });
+  });
+
+  test("a file that is named and not mounted is not taken for mistyped, and changes nothing", () => {
+    const node = vanilla();
+    const path = "/opt/own/config.toml";
+    node.place(path, "version = 3\n");
+    for (const args of [
+      [...install, "--config", path],
+      ["check", path],
+    ])
+      expect(node.run(all, ...args).error).toMatchObject({
+        message: "Cannot use this node, as its /opt/own is not mounted below /host",
+        path,
+      });
   });
 
   test("a link that leads out of what is mounted is refused with where it leads", () => {
