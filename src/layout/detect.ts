@@ -111,7 +111,10 @@ function choose(
   return settle(evident, daemons);
 }
 
-/** The only one, or the only one whose daemon runs while those of all others do not. */
+/**
+ * The only one, or the only one whose daemon runs while those of all others do not. An engine that runs beside a
+ * Kubernetes that is stopped is docker's, or left over: nothing says that it is meant.
+ */
 function settle(evident: readonly Evident[], daemons: readonly Daemon[]): Evident | undefined {
   if (evident.length < 2) return evident[0];
   const states = ({ layout }: Evident) =>
@@ -119,8 +122,9 @@ function settle(evident: readonly Evident[], daemons: readonly Daemon[]): Eviden
   const [only, ...others] = evident.filter((each) => states(each).includes(true));
   // One that may run, for all that is known, counts as much.
   const rest = evident.filter((each) => each !== only);
-  if (only !== undefined && others.length === 0 && !rest.some((each) => states(each).includes(undefined)))
-    return only;
+  const mayBeMeant = (each: Evident) =>
+    each.layout.bringsKubelet === true || states(each).includes(undefined);
+  if (only !== undefined && others.length === 0 && !rest.some(mayBeMeant)) return only;
   throw ambiguous(evident);
 }
 

@@ -42,6 +42,8 @@ export interface Layout {
   readonly refines?: string | readonly string[];
   /** What on this node speaks for the layout; empty when nothing does. */
   evidence(host: HostFiles, daemons: readonly Daemon[]): readonly string[];
+  /** Kubernetes comes with the engine: while it is stopped, no other engine is the kubelet's for that. */
+  readonly bringsKubelet?: true;
   /** Its unit where nobody says otherwise. */
   readonly unit: string;
   /** Whether a daemon is this layout's. */

@@ -26,6 +26,7 @@ export function rancher(program: Program, role: Role): Layout {
     title: `${title} ${role}`,
     engine: "containerd",
     evidence: (host, daemons) => evidenceOf(program, role, host, daemons),
+    bringsKubelet: true,
     unit: units[role],
     ...(role === "server" ? { isServer: true } : {}),
     isDaemon: (daemon) => roleOf(program, daemon) === role,
