@@ -48,6 +48,10 @@ export function detect(
       rootFile: wish.config ?? places.rootFile,
       version: versionOf(layout, places, host, wish, goVersion),
       ...(places.source === undefined || wish.config !== undefined ? {} : { source: places.source }),
+      ...(layout.restarts === undefined || wish.config !== undefined
+        ? {}
+        : { restartedBy: places.source?.by ?? layout.title }),
+      ...(layout.sharedWith === undefined ? {} : { sharedWith: layout.sharedWith }),
     },
   };
 }

@@ -1,4 +1,4 @@
-import type { EngineName, Site, Source } from "../engine/backend.ts";
+import type { EngineName, SharedFolder, Site, Source } from "../engine/backend.ts";
 import type { HostFiles } from "../host/host.ts";
 
 /** What the command line says about where the engine is. */
@@ -58,6 +58,8 @@ export interface Layout {
   readonly killModes: readonly string[];
   /** Absent: the unit is restarted. `itself`: its supervisor sees the change and restarts the engine. */
   readonly restarts?: "itself";
+  /** A folder that its own package lets a group write to. */
+  readonly sharedWith?: SharedFolder;
   /** What of an edit outlives what, for people. */
   readonly survives: string;
   /** The Go package of the binary; a group, where it has one, is the engine's major version. */

@@ -14,6 +14,7 @@ import type {
   ForeignDefinition,
   Holding,
   ServedHandler,
+  Site,
   Snapshot,
 } from "../backend.ts";
 import { assertIntact, newerBlocks, refuseNewer, undefinedFor, writtenByNewer } from "../ownership.ts";
@@ -23,6 +24,7 @@ import { check } from "./check.ts";
 import { globMatcher, hasMeta } from "./glob.ts";
 import { assertExtensible, editFor, type Goal } from "./goal.ts";
 import { handlerLine, type Loaded, type OwnedBlock, sharedOwner, textOf, walk } from "./load.ts";
+import { stageMerged, wantMerged } from "./merged.ts";
 import { needs } from "./needs.ts";
 import { builtinHandler, criImages, criV2, criV3, mergesTables, runtimesAt } from "./schema.ts";
 import { stage } from "./stage.ts";
@@ -36,16 +38,24 @@ import {
   strays,
   type Understood,
   understand,
+  valuesOf,
 } from "./understand.ts";
 import { versionFor } from "./version.ts";
 
 export const containerd: Backend = {
   name: "containerd",
   want(site, seen) {
+    if (site.source?.kind === "merged") return wantMerged(site, site.source, seen);
     const root = seen.files.get(site.rootFile);
     if (root === undefined) return { files: [site.rootFile], folders: [dropInFolder(site)] };
     const version = versionFor(site, textOf(root));
-    const { wantedFiles, wantedFolders } = walk(site.rootFile, seen, version, importOf(site, version));
+    const { wantedFiles, wantedFolders } = walk(
+      site.rootFile,
+      seen,
+      version,
+      importOf(site, version),
+      valuesOf(site),
+    );
     const ours = [...strays(site, seen)].filter((path) => !seen.files.has(path));
     const folders = seen.folders.has(dropInFolder(site))
       ? wantedFolders
@@ -76,7 +86,10 @@ function view(node: Understood): EngineView {
     plan: (owner, desired, adopting) => plan(node, owner, desired, handlersOf(owner), adopting),
     check: (facts) => [...check(node, facts), ...newerBlocks([...node.loaded, ...node.unread])],
     needs: (handlers) => handlers.flatMap(needs),
-    stage: (folder) => stage(node.loaded, folder),
+    stage: (folder) => {
+      const { source } = node.site;
+      return source?.kind === "merged" ? stageMerged(node, source, folder) : stage(node.loaded, folder);
+    },
     expect: (owner, desired) => {
       const present = desired.map((handler) => handler.name);
       const before = handlersOf(owner).map((handler) => handler.name);
@@ -183,14 +196,14 @@ function served(node: Understood): ServedHandler[] {
 
 /** Whether the engine takes handlers from this block: its file is loaded, and not masked, and under the id that counts. */
 function isServed(node: Understood, file: Loaded, block: OwnedBlock): boolean {
-  if (!node.loaded.includes(file) || (!mergesTables(node.version) && file !== node.winner)) return false;
+  if (!node.loaded.includes(file) || (!node.merges && file !== node.winner)) return false;
   const effective = runtimesAt(node.effective, node.id);
   return [...block.names].every((name) => tableAt(effective, name) !== undefined);
 }
 
 /** The last file that defines a handler: the one that wins. */
 function definer(node: Understood, name: string): Loaded | undefined {
-  const files = mergesTables(node.version)
+  const files = node.merges
     ? node.loaded
     : node.loaded.filter((file) => tableAt(file.table, "plugins", criV2) !== undefined).slice(-1);
   return files.findLast((file) => tableAt(runtimesAt(file.merged, node.id), name) !== undefined);
@@ -236,9 +249,9 @@ function plan(
   for (const file of [...node.loaded, ...node.unread]) {
     for (const block of file.blocks) if (block.owner === owner) assertIntact(block, file.path);
   }
-  return mergesTables(node.version)
+  return node.merges && node.site.source?.kind !== "template"
     ? planDropIn(node, owner, handlers, taking)
-    : planWinner(node, owner, handlers, taking);
+    : planBlock(node, owner, handlers, taking);
 }
 
 /** Every definition of a handler that is not the owner's, where it may be taken over; it throws where not. */
@@ -253,14 +266,15 @@ function adoptedFor(
   const merged = meaningIn(node.effectiveBare, node.id, name);
   const foreign = node.loaded
     .filter((file) => tableAt(runtimesAt(file.mergedBare, node.id), name) !== undefined)
+    .map((file) => {
+      refuseOwn(node.site, file, name);
+      return file;
+    })
     .map((file) => ({
       path: file.path,
       line: handlerLine(file, name),
       owner: undefined,
-      meaning:
-        mergesTables(node.version) || file === node.winner
-          ? merged
-          : meaningIn(file.mergedBare, node.id, name),
+      meaning: node.merges || file === node.winner ? merged : meaningIn(file.mergedBare, node.id, name),
     }));
   const owned = [...node.loaded, ...node.unread].flatMap((file) =>
     file.blocks
@@ -276,6 +290,19 @@ function adoptedFor(
   if (places.length === 0) return [];
   const ours = meaningIn(parseToml(blockBody([handler], node.writeId), ""), node.writeId, name);
   return adopt(name, ours, places, adopting);
+}
+
+/** What is rendered into a file at each start cannot be taken out of it. */
+function refuseOwn({ source }: Site, file: Loaded, name: string): void {
+  if (source?.kind !== "merged" || file.path !== source.into) return;
+  throw new ShimctlError(
+    "conflict",
+    `Cannot define handler '${name}', as ${source.by} defines it by itself`,
+    {
+      path: file.path,
+      hint: `leave '${name}' out of the command`,
+    },
+  );
 }
 
 /** What a handler's tables mean to the engine: without what they say and it would do anyway. */
@@ -325,7 +352,10 @@ function planDropIn(
   );
   const reached = here.find((file) => node.loaded.includes(file) && file.path !== site.rootFile);
   const target =
-    reached?.path ?? reachableDropIn(node, owner) ?? `${dropInFolder(site)}/${dropInName(owner)}`;
+    reached?.path ??
+    mergedDropIn(site, owner) ??
+    reachableDropIn(node, owner) ??
+    `${dropInFolder(site)}/${dropInName(owner)}`;
 
   const body = handlers.length === 0 ? undefined : blockBody(handlers, writeId);
   // Somebody may have made our file theirs.
@@ -372,6 +402,11 @@ function planDropIn(
   return order.filter((change) => change !== undefined);
 }
 
+/** Where an owner's drop-in stands that the engine's starter merges. */
+function mergedDropIn({ source }: Site, owner: string): string | undefined {
+  return source?.kind === "merged" ? `${source.folder}/${dropInName(owner)}` : undefined;
+}
+
 /** A drop-in name that an import of somebody else reaches, so that the root file need not be touched. */
 function reachableDropIn(node: Understood, owner: string): string | undefined {
   const name = dropInName(owner);
@@ -414,24 +449,24 @@ function foreignReaches(node: Understood, path: string): boolean {
   );
 }
 
-/** containerd 1.x: one marked block per owner in the file whose CRI table is in effect. */
-function planWinner(
+/** containerd 1.x and templates: one marked block per owner in the file whose CRI table is in effect. */
+function planBlock(
   node: Understood,
   owner: string,
   handlers: readonly Handler[],
   taking: readonly Adopted[],
 ): FileEdit[] {
-  const { site, seen, schema, winner } = node;
+  const { site, seen, schema, winner, writeId, merges } = node;
   const left = (file: Loaded) => {
     const tables = takenIn(node, owner, file.path, taking).map(({ table }) => table);
     return tables.length === 0 ? file.bareText : takeOut(file.bareText, tables, owner, file.path);
   };
-  refuseUnmasking(node, taking, left);
+  if (!merges) refuseUnmasking(node, taking, left);
   const ourImport = importOf(site, node.version);
-  const body = handlers.length === 0 ? undefined : blockBody(handlers, criV2);
+  const body = handlers.length === 0 ? undefined : blockBody(handlers, writeId);
   if (body !== undefined)
     for (const { name } of handlers)
-      assertExtensible(left(winner), winner.path, ["plugins", criV2, "containerd", "runtimes", name]);
+      assertExtensible(left(winner), winner.path, ["plugins", writeId, "containerd", "runtimes", name]);
   const goal = (path: string, block: string | undefined): Goal => ({
     path,
     owner,
@@ -439,8 +474,8 @@ function planWinner(
     schema,
     ourImport,
     needsImport: () => false,
-    shared: (bareTable, others, stands) => lostDefault(bareTable, others, stands),
-    leavesShared: needsBuiltin,
+    shared: (bareTable, others, stands) => (merges ? undefined : lostDefault(bareTable, others, stands)),
+    leavesShared: (bareTable, shared) => !merges && needsBuiltin(bareTable, shared),
     isRoot: path === site.rootFile,
     mustStay: namedByImport(node, path) || isLinked(seen, path),
     taken: takenIn(node, owner, path, taking),

@@ -6,15 +6,17 @@ import type { Mending, Remedy } from "../remedy.ts";
 import { tableAt } from "../tables.ts";
 import { type Loaded, textOf, walk, withoutDoubled } from "./load.ts";
 import { criImages, criV2, criV3, mergesTables, migratesEachFile } from "./schema.ts";
-import { importOf } from "./understand.ts";
+import { importOf, valuesOf } from "./understand.ts";
 import { versionFor } from "./version.ts";
 
 export const containerdMending: Mending = {
   acceptsMark: false,
   tempDir: () => undefined,
   remedies(site, seen, cut) {
+    // What its starter renders, it renders again.
+    if (site.source?.kind === "merged") return [];
     const version = versionFor(site, textOf(seen.files.get(site.rootFile)));
-    const walked = walk(site.rootFile, seen, version, importOf(site, version));
+    const walked = walk(site.rootFile, seen, version, importOf(site, version), valuesOf(site));
     return [
       ...lostVersion(walked.loaded[0], version, cut.some(isVersion)),
       ...dangling(walked),

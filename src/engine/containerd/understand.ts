@@ -3,7 +3,9 @@ import type { TomlTable } from "../../toml/parse.ts";
 import type { EngineVersion, Site, Snapshot } from "../backend.ts";
 import { mergeTables, tableAt } from "../tables.ts";
 import { hasMeta } from "./glob.ts";
-import { type Loaded, loadFile, textOf, walk } from "./load.ts";
+import { type Loaded, loadFile, textOf, type Values, walk } from "./load.ts";
+import { refuseUnmanaged } from "./managed.ts";
+import { understandMerged } from "./merged.ts";
 import { builtinHandler, criV2, criV3, mergesTables, migratesEachFile, runtimesAt } from "./schema.ts";
 import { refusalOf, rootSchema, versionFor } from "./version.ts";
 
@@ -12,11 +14,13 @@ export function dropInFolder(site: Site): string {
 }
 
 /**
- * An absolute glob that matches only our files: a file that is missing then never stops the engine. 1.x gets no
- * import of ours, so whatever stands in its lists is somebody else's.
+ * An absolute glob that matches only our files: a file that is missing then never stops the engine. 1.x and a template
+ * get no import of ours, so whatever stands in their lists is somebody else's.
  */
 export function importOf(site: Site, version: EngineVersion): string {
-  return mergesTables(version) ? `${dropInFolder(site)}/*-shimctl-*.toml` : "";
+  return mergesTables(version) && site.source?.kind !== "template"
+    ? `${dropInFolder(site)}/*-shimctl-*.toml`
+    : "";
 }
 
 export function dropInName(owner: string): string {
@@ -43,6 +47,8 @@ export interface Understood {
   readonly missing: ReturnType<typeof walk>["missing"];
   /** Files of ours that nothing imports. */
   readonly unread: readonly Loaded[];
+  /** Whether handlers of several files add up; on 1.x, one file's CRI table replaces those of all others. */
+  readonly merges: boolean;
   /** Under which plugin id the engine finds handlers once it has merged its files. */
   readonly id: string;
   /** Under which plugin id ours are written: that of the root file's version. */
@@ -57,6 +63,8 @@ export interface Understood {
 }
 
 export function understand(site: Site, seen: Snapshot): Understood {
+  const { source } = site;
+  if (source?.kind === "merged") return understandMerged(site, source, seen);
   const rootRead = seen.files.get(site.rootFile);
   if (hasMeta(site.rootFile)) {
     throw new ShimctlError(
@@ -65,8 +73,9 @@ export function understand(site: Site, seen: Snapshot): Understood {
       { hint: "pass another --config" },
     );
   }
+  if (source !== undefined) refuseUnmanaged(site, source, rootRead);
   const version = versionFor(site, textOf(rootRead));
-  const { loaded, missing } = walk(site.rootFile, seen, version, importOf(site, version));
+  const { loaded, missing } = walk(site.rootFile, seen, version, importOf(site, version), valuesOf(site));
   const root = loaded[0];
   if (root === undefined) {
     throw new ShimctlError("invalid-config", "Cannot read the engine's configuration file", {
@@ -89,7 +98,9 @@ export function understand(site: Site, seen: Snapshot): Understood {
     const last = loaded.findLast((file) => tableAt(table(file), "plugins", criV2) !== undefined);
     return last === undefined ? root.bareTable : table(last);
   };
-  const winner = loaded.findLast((file) => tableAt(file.bareTable, "plugins", criV2) !== undefined) ?? root;
+  const last = loaded.findLast((file) => tableAt(file.bareTable, "plugins", criV2) !== undefined);
+  // A template takes ours wherever tables add up.
+  const winner = source?.kind === "template" && mergesTables(version) ? root : (last ?? root);
   const effective = merge((file) => file.merged);
   const effectiveBare = merge((file) => file.mergedBare);
   const newIdUsed = runtimesAt(
@@ -106,6 +117,7 @@ export function understand(site: Site, seen: Snapshot): Understood {
     loaded,
     missing,
     unread,
+    merges: mergesTables(version),
     id,
     writeId,
     refusal,
@@ -113,6 +125,11 @@ export function understand(site: Site, seen: Snapshot): Understood {
     effective,
     effectiveBare,
   };
+}
+
+/** What a template's variables become, as far as imports go. */
+export function valuesOf({ source }: Site): Values {
+  return (source?.kind === "template" ? source.values : undefined) ?? {};
 }
 
 export function defaultHandler(effective: TomlTable, id: string): string {

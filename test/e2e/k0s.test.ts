@@ -1,0 +1,204 @@
+import { describe, expect, test } from "bun:test";
+import { type Generation, k0sFolder, k0sInto, k0sNode, k0sRoot, renderByK0s } from "../support/k0s_merge.ts";
+import type { Node } from "../support/node.ts";
+
+const generations: readonly (readonly [Generation, version: string, plugin: string, schema: number])[] = [
+  ["1.35", "1.7.24", "io.containerd.grpc.v1.cri", 2],
+  ["1.36", "2.3.4", "io.containerd.cri.v1.runtime", 3],
+];
+
+const dropIn = (owner = "default") => `${k0sFolder}/50-shimctl-${owner}.toml`;
+
+async function handlersOn(node: Node): Promise<Record<string, string | null>> {
+  const { handlers } = (await node.run(["status", "--json"])).json();
+  return Object.fromEntries(
+    (handlers as { name: string; owner: string | null }[]).map(({ name, owner }) => [name, owner ?? null]),
+  );
+}
+
+for (const [generation, version, plugin, schema] of generations) {
+  const define = (name: string, type = `io.containerd.${name}.v1`) =>
+    `version = ${schema}\n[plugins."${plugin}".containerd.runtimes.${name}]\nruntime_type = "${type}"\n`;
+
+  describe(`k0s ${generation}`, () => {
+    test("an install is one drop-in of its own, and what k0s renders is not touched", async () => {
+      using node = k0sNode(generation, version);
+      const before = node.tree();
+      expect((await node.run(["install", "kata-qemu"])).code).toBe(0);
+      const { [dropIn()]: ours, ...rest } = node.tree();
+      expect([typeof ours, rest]).toEqual(["string", before]);
+      expect(node.text(dropIn())).toStartWith(`version = ${schema} `);
+      expect(node.text(dropIn())).toContain(`[plugins."${plugin}".containerd.runtimes.kata-qemu]\n`);
+      expect(node.text(dropIn())).not.toContain("imports");
+    });
+
+    test("a second owner leaves the first one's handlers as they are, and so does its uninstall", async () => {
+      using node = k0sNode(generation, version);
+      const before = node.tree();
+      await node.run(["install", "kata-qemu", "--owner", "a"]);
+      const first = node.text(dropIn("a"));
+      await node.run(["install", "kata-clh", "runsc", "--owner", "b"]);
+      renderByK0s(node.root, generation);
+      expect(node.text(dropIn("a"))).toBe(first);
+      const served = await handlersOn(node);
+      expect(served).toEqual({ "kata-clh": "b", "kata-qemu": "a", runc: null, runsc: "b" });
+      await node.run(["uninstall", "--all", "--owner", "b"]);
+      renderByK0s(node.root, generation);
+      expect(await handlersOn(node)).toEqual({ "kata-qemu": "a", runc: null });
+      expect(node.text(dropIn("a"))).toBe(first);
+      await node.run(["uninstall", "--all", "--owner", "a"]);
+      renderByK0s(node.root, generation);
+      expect(node.tree()).toEqual(before);
+    });
+
+    test("nothing has to be done again after k0s was started anew", async () => {
+      using node = k0sNode(generation, version);
+      await node.run(["install", "kata-qemu"]);
+      renderByK0s(node.root, generation);
+      const before = node.tree();
+      expect((await node.run(["install", "kata-qemu", "--json"])).json()["result"]).toBe("unchanged");
+      expect((await node.run(["status", "--json"])).json()).toMatchObject({ result: "in sync", drift: [] });
+      expect(node.tree()).toEqual(before);
+    });
+
+    test("a handler of somebody else's drop-in is a conflict, and is taken over without another byte of it", async () => {
+      const theirs = `# of the platform team\n${define("runsc")}\n[timeouts]\n"io.containerd.timeout.shim.load" = "7s" # slow disks\n`;
+      using node = k0sNode(generation, version, { "gvisor.toml": theirs });
+      const refused = await node.run(["install", "runsc"]);
+      expect([refused.code, refused.err]).toEqual([
+        5,
+        expect.stringContaining(`at: ${k0sFolder}/gvisor.toml:3\n`),
+      ]);
+      expect((await node.run(["install", "runsc", "--adopt"])).code).toBe(0);
+      renderByK0s(node.root, generation);
+      expect(await handlersOn(node)).toEqual({ runc: null, runsc: "default" });
+      expect(node.text(`${k0sFolder}/gvisor.toml`)).toBe(theirs.replace(/\[plugins.*\n.*\n/, ""));
+    });
+
+    test("a file that k0s does not manage any more is the administrator's, and the refusal says what to pass", async () => {
+      using node = k0sNode(generation, version);
+      node.place(k0sRoot, node.text(k0sRoot).replace("# k0s_managed=true\n", ""));
+      const before = node.tree();
+      const { code, err } = await node.run(["install", "kata-qemu"]);
+      expect([code, err]).toEqual([
+        3,
+        `shimctl: Cannot add drop-ins, as k0s does not manage this file any more: its first line is not '# k0s_managed=true'
+  at: ${k0sRoot}:1
+  state: nothing was written
+  next: pass --config ${k0sRoot}, and shimctl edits it as the administrator's own
+`,
+      ]);
+      expect(node.tree()).toEqual(before);
+      if (generation === "1.35") node.place(k0sRoot, "version = 2\n");
+      const own = node.tree();
+      expect((await node.run(["install", "kata-qemu", "--config", k0sRoot])).code).toBe(0);
+      expect((await node.run(["uninstall", "--all", "--config", k0sRoot])).code).toBe(0);
+      expect(node.tree()).toEqual(own);
+    });
+
+    test("the empty line that k0s before 1.30 left above its mark does not make the file the administrator's", async () => {
+      using node = k0sNode(generation, version);
+      node.place(k0sRoot, `\n${node.text(k0sRoot)}`);
+      expect((await node.run(["install", "kata-qemu"])).code).toBe(0);
+    });
+
+    test("before its first start nothing is decided", async () => {
+      using node = k0sNode(generation, version);
+      node.remove(k0sRoot);
+      const before = node.tree();
+      const { code, err } = await node.run(["install", "kata-qemu"]);
+      expect([code, err]).toEqual([
+        6,
+        expect.stringContaining("Cannot configure k0s before its first start"),
+      ]);
+      expect(err).toContain("next: start k0s on this node, then run the same command again\n");
+      expect(node.tree()).toEqual(before);
+    });
+
+    test("a broken drop-in of somebody else is named, and nothing is written", async () => {
+      using node = k0sNode(generation, version);
+      node.place(`${k0sFolder}/99-theirs.toml`, "[plugins\n");
+      const before = node.tree();
+      const { code, err } = await node.run(["install", "kata-qemu"]);
+      expect([code, err]).toEqual([3, expect.stringContaining(`at: ${k0sFolder}/99-theirs.toml:1`)]);
+      expect(node.tree()).toEqual(before);
+    });
+  });
+}
+
+describe("k0s 1.35, which merges drop-ins by itself", () => {
+  const [, version] = generations[0] as (typeof generations)[number];
+  const table = 'plugins."io.containerd.grpc.v1.cri"';
+
+  test("a handler of the last start whose drop-in is gone is nobody's, and no conflict", async () => {
+    using node = k0sNode("1.35", version);
+    await node.run(["install", "kata-qemu", "--owner", "a"]);
+    renderByK0s(node.root, "1.35");
+    await node.run(["uninstall", "--all", "--owner", "a"]);
+    expect(node.text(k0sInto)).toContain("kata-qemu");
+    expect(await handlersOn(node)).toEqual({ runc: null });
+    expect((await node.run(["install", "kata-qemu", "--owner", "b"])).code).toBe(0);
+  });
+
+  test("a drop-in without a table of the CRI plugin stays an import, and its bytes", async () => {
+    const theirs = 'version = 2\n[proxy_plugins.nydus]\ntype = "snapshot"\naddress = "/run/nydus.sock"\n';
+    using node = k0sNode("1.35", version, { "nydus.toml": theirs });
+    expect((await node.run(["install", "kata-qemu", "--snapshotter", "nydus"])).code).toBe(0);
+    expect(node.text(`${k0sFolder}/nydus.toml`)).toBe(theirs);
+    renderByK0s(node.root, "1.35");
+    expect(node.text(k0sRoot)).toContain(`imports = [ "${k0sFolder}/nydus.toml", "${k0sInto}" ]`);
+  });
+
+  test("what an administrator's drop-in says of runc is taken over by handlers that are like it", async () => {
+    const theirs = `version = 2\n[${table}.containerd.runtimes.runc.options]\nSystemdCgroup = true\n`;
+    using node = k0sNode("1.35", version, { "cgroup.toml": theirs });
+    expect((await node.run(["install", "crun"])).code).toBe(0);
+    expect(node.text(dropIn())).toContain("SystemdCgroup = true\n");
+  });
+
+  test("k0s' own handler cannot be defined, nor adopted", async () => {
+    using node = k0sNode("1.35", version);
+    node.place("/h.toml", 'format = 1\n[handlers.runc.containerd]\nruntime_type = "io.containerd.runc.v2"\n');
+    for (const more of [[], ["--adopt"], ["--adopt=replace"]]) {
+      const { code, err } = await node.run(["install", "-f", `${node.root}/h.toml`, ...more]);
+      expect([code, err]).toEqual([
+        5,
+        expect.stringContaining("Cannot define handler 'runc', as k0s defines it by itself\n"),
+      ]);
+    }
+  });
+
+  test("an import of a drop-in that would mask everything is refused, and what is ours can go", async () => {
+    using node = k0sNode("1.35", version);
+    await node.run(["install", "kata-qemu"]);
+    node.place(
+      "/etc/nvidia/config.toml",
+      `version = 2\n[${table}.containerd.runtimes.nvidia]\nruntime_type = "a.b"\n`,
+    );
+    node.place(`${k0sFolder}/nvidia.toml`, 'version = 2\nimports = ["/etc/nvidia/config.toml"]\n');
+    const { code, err } = await node.run(["install", "runsc"]);
+    expect([code, err]).toEqual([3, expect.stringContaining("at: /etc/nvidia/config.toml\n")]);
+    expect(err).toContain(
+      `next: move it into ${k0sFolder}, where it is merged, and take it out of imports\n`,
+    );
+    expect(await handlersOn(node)).toEqual({ nvidia: null });
+    expect((await node.run(["uninstall", "--all"])).code).toBe(0);
+  });
+
+  test("a drop-in of version 3 stops the engine, and nothing is added beside it", async () => {
+    using node = k0sNode("1.35", version, { "gvisor.toml": "version = 3\n" });
+    const { code, err } = await node.run(["install", "kata-qemu"]);
+    expect([code, err]).toEqual([3, expect.stringContaining(`at: ${k0sFolder}/gvisor.toml:1\n`)]);
+  });
+
+  test("an engine of the other generation than the file is not written for", async () => {
+    using node = k0sNode("1.35", "2.3.4");
+    const { code, err } = await node.run(["install", "kata-qemu"]);
+    expect([code, err]).toEqual([
+      6,
+      expect.stringContaining(
+        "Cannot tell how k0s reads drop-ins, as its configuration is that of containerd 1.x",
+      ),
+    ]);
+  });
+});
