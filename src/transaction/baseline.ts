@@ -48,7 +48,10 @@ export async function takeBaseline(
     if (unit === undefined ? answer.kind === "absent" : unit.active === "inactive")
       return { kind: "stopped" };
     // Somebody may be restarting it right now.
-    const moving = unit !== undefined && /^(de)?activating$/.test(unit.active) && unit.sub !== "auto-restart";
+    const moving =
+      unit !== undefined &&
+      ((/^(de)?activating$/.test(unit.active) && unit.sub !== "auto-restart") ||
+        (live.restartedBy !== undefined && answer.kind === "absent" && unit.active === "active"));
     silent += answer.kind === "silent" ? 1 : silences;
     if ((!moving && silent >= silences) || Date.now() > deadline || signal?.aborted === true) {
       const why = brokenBy(live.unitName, unit, answer.kind);
@@ -84,7 +87,8 @@ export function refuseToRestart(activation: Activation, baseline: Baseline, remo
       { hint: `mend it first (journalctl -u ${live.unitName}), ${instead}` },
     );
   }
-  if (baseline.kind === "stopped") return;
+  // Whoever restarts the engine by itself stops neither its unit nor the pods in it.
+  if (baseline.kind === "stopped" || live.restartedBy !== undefined) return;
   const { unit, way } = baseline;
   if (way === undefined) {
     throw new ShimctlError(

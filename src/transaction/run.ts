@@ -65,7 +65,10 @@ export async function preview(
   const planned = prepare(env, turn, seen, view, recordedOf(env, state, request));
   refuseUnwritable(env.host, planned.edits);
   const needed = planned.edits.length > 0;
-  const words = needed ? "the engine would be restarted" : "nothing to restart for";
+  const { restartedBy: by } = env.site;
+  const would =
+    by === undefined ? "the engine would be restarted" : `${by} would restart the engine by itself`;
+  const words = needed ? would : "nothing to restart for";
   return outcome(planned, planned.edits.map(asChange), planned.notes, {
     restart: { done: false, needed, words },
     adopted: adoptions(planned.edits),
