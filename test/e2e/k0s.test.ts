@@ -191,14 +191,55 @@ describe("k0s 1.35, which merges drop-ins by itself", () => {
     expect([code, err]).toEqual([3, expect.stringContaining(`at: ${k0sFolder}/gvisor.toml:1\n`)]);
   });
 
-  test("an engine of the other generation than the file is not written for", async () => {
-    using node = k0sNode("1.35", "2.3.4");
-    const { code, err } = await node.run(["install", "kata-qemu"]);
-    expect([code, err]).toEqual([
+  test("an upgrade that stopped at our drop-in is named, and goes on once it is uninstalled", async () => {
+    using old = k0sNode("1.35", version);
+    await old.run(["install", "kata-qemu"]);
+    // The newer k0s has placed its engine, and has not come as far as to write its files.
+    const run = (...args: string[]) => old.run(args, { SHIMCTL_ENGINE_VERSION: "2.3.4" });
+    expect(() => renderByK0s(old.root, "1.36")).toThrow(dropIn());
+    const refused = await run("install", "runsc");
+    expect([refused.code, refused.err]).toEqual([
       6,
-      expect.stringContaining(
-        "Cannot tell how k0s reads drop-ins, as its configuration is that of containerd 1.x",
-      ),
+      expect.stringContaining("k0s has written this file for containerd 1.x, and its engine is 2.3.4 by now"),
     ]);
+    expect(refused.err).toContain(
+      `next: uninstall or remove ${dropIn()}, on which the newer k0s does not start, and restart k0s\n`,
+    );
+    expect((await run("uninstall", "--all")).code).toBe(0);
+    renderByK0s(old.root, "1.36");
+    expect((await run("install", "kata-qemu", "runsc")).code).toBe(0);
+    renderByK0s(old.root, "1.36");
+  });
+});
+
+describe("k0s 1.36, which imports drop-ins", () => {
+  for (const [what, text, line] of [
+    ["of the old plugin id", '[plugins."io.containerd.grpc.v1.cri"]\nenable_cdi = true\n', 1],
+    ["of version 2", "# theirs\nversion = 2\n", 2],
+  ] as const) {
+    test(`a drop-in ${what}, on which it would not start, is broken already`, async () => {
+      using node = k0sNode("1.36", "2.3.4");
+      node.place(`${k0sFolder}/theirs.toml`, text);
+      const { code, err } = await node.run(["install", "kata-qemu"]);
+      expect([code, err]).toEqual([
+        3,
+        expect.stringContaining("broken already: k0s does not start on this drop-in"),
+      ]);
+      expect(err).toContain(`at: ${k0sFolder}/theirs.toml:${line}\n`);
+      expect((await node.run(["status"])).code).toBe(11);
+    });
+  }
+
+  test("what was installed on 1.35 is written anew by the owner's next install", async () => {
+    using node = k0sNode("1.35", "1.7.24");
+    await node.run(["install", "kata-qemu"]);
+    const old = node.text(dropIn());
+    node.remove(dropIn());
+    renderByK0s(node.root, "1.36");
+    node.place(dropIn(), old);
+    const ran = await node.run(["install", "kata-qemu"], { SHIMCTL_ENGINE_VERSION: "2.3.4" });
+    expect([ran.code, ran.err]).toEqual([0, ""]);
+    expect(node.text(dropIn())).toStartWith("version = 3 ");
+    renderByK0s(node.root, "1.36");
   });
 });

@@ -3,6 +3,7 @@ import { lineOf } from "../../toml/find.ts";
 import type { HostFacts, Problem } from "../backend.ts";
 import { tableAt } from "../tables.ts";
 import { handlerLine, sharedOwner } from "./load.ts";
+import { refusedAtStart } from "./managed.ts";
 import { builtinSnapshotters, ioTypes, isPlaceholder, RuntimeTable } from "./rules.ts";
 import { builtinHandler, criImages, criV2, criV3, mergesTables, runtimesAt } from "./schema.ts";
 import { defaultHandler, type Understood, valuesOf } from "./understand.ts";
@@ -17,6 +18,7 @@ export function check(node: Understood, facts: HostFacts): Problem[] {
     ...registry(node),
     ...ignored(node),
     ...templates(node),
+    ...refusedAtStart(node.site, node.loaded),
   ];
 }
 

@@ -1,7 +1,10 @@
 import { ShimctlError } from "../../error.ts";
 import type { Read } from "../../host/host.ts";
-import type { Site, Source } from "../backend.ts";
-import { textOf } from "./load.ts";
+import { lineOf } from "../../toml/find.ts";
+import type { Problem, Site, Source } from "../backend.ts";
+import { tableAt } from "../tables.ts";
+import { type Loaded, textOf } from "./load.ts";
+import { criV2 } from "./schema.ts";
 
 /**
  * Refuses where a root file that bears a mark while its starter writes it anew has lost it, or was never written: its
@@ -35,5 +38,55 @@ export function refuseUnmanaged(site: Site, source: Source, root: Read | undefin
       line: 1,
       hint: `pass --config ${site.rootFile}, and shimctl edits it as the administrator's own`,
     },
+  );
+}
+
+/**
+ * Refuses where the root file imports no folder of those that its starter reads, and there is no template either: a
+ * starter of another generation has written it since the layout looked.
+ * Throws ShimctlError `conflict`, retryable
+ */
+export function refuseUnreached(site: Site, source: Source, root: Loaded): void {
+  if (source.kind !== "rendered" || source.templates.length > 0) return;
+  const folders = root.imports.filter(({ glob }) => glob).map(({ pattern }) => folderOf(pattern));
+  if (source.dropIns.some((folder) => folders.includes(folder))) return;
+  throw rewritten(site, source, `it does not import ${source.dropIns.join(" or ")} any more`);
+}
+
+/**
+ * Drop-ins on which k0s 1.36 and later do not start (pkg/component/worker/containerd, the check before its start):
+ * an engine that runs does not show it.
+ */
+export function refusedAtStart({ source }: Site, loaded: readonly Loaded[]): Problem[] {
+  if (source?.kind !== "rendered" || source.by !== "k0s") return [];
+  return loaded.flatMap((file): Problem[] => {
+    if (!source.dropIns.includes(folderOf(file.path))) return [];
+    const { version = 3n } = file.table;
+    const hasOld = tableAt(file.table, "plugins", criV2) !== undefined;
+    if (version === 3n && !hasOld) return [];
+    const line = lineOf(file.text, hasOld ? ["plugins", criV2] : ["version"]);
+    return [
+      {
+        severity: "error",
+        rule: "refused-at-start",
+        message: `${source.by} does not start on this drop-in, as it ${hasOld ? `has a table of ${criV2}` : "is not of version 3"}`,
+        path: file.path,
+        ...(line === undefined ? {} : { line }),
+        hint: "write it for containerd 2.x: version 3 and its plugin ids",
+      },
+    ];
+  });
+}
+
+function folderOf(path: string): string {
+  return path.slice(0, path.lastIndexOf("/"));
+}
+
+/** What the layout took the root file for is over. */
+export function rewritten(site: Site, { by }: Source, how: string): ShimctlError {
+  return new ShimctlError(
+    "conflict",
+    `Cannot go on, as ${by} has written its configuration in another way meanwhile: ${how}`,
+    { path: site.rootFile, hint: "run the same command again", retryable: true },
   );
 }

@@ -7,7 +7,7 @@ import type { EngineVersion, Site, Snapshot, Source, Staged, Wanted } from "../b
 import { mergeTables, tableAt } from "../tables.ts";
 import { filesOf, type Import } from "./imports.ts";
 import { type Loaded, loadFile } from "./load.ts";
-import { refuseUnmanaged } from "./managed.ts";
+import { refuseUnmanaged, rewritten } from "./managed.ts";
 import { builtinHandler, criV2, runtimesAt } from "./schema.ts";
 import type { Understood } from "./understand.ts";
 import { nameOf, refusalOf } from "./version.ts";
@@ -56,9 +56,10 @@ export function understandMerged(site: Site, source: Merged, seen: Snapshot): Un
     id: criV2,
     writeId: criV2,
     refusal:
-      masking === undefined
+      outgrown(site, source, patches) ??
+      (masking === undefined
         ? refusalOf([root, ...patches, ...imported], 2, version)
-        : masked(masking, source),
+        : masked(masking, source)),
     winner: masking ?? own,
     effective: merge((file) => file.table),
     effectiveBare: merge((file) => file.bareTable),
@@ -99,24 +100,30 @@ function rootOf(site: Site, source: Merged, seen: Snapshot, version: EngineVersi
   refuseUnmanaged(site, source, read);
   if (read === undefined) throw new ShimctlError("internal", "Cannot understand a file that was not read");
   const root = loadFile(site.rootFile, read, version, "");
-  if (!root.imports.some(({ pattern }) => pattern === source.into)) {
-    throw new ShimctlError(
-      "conflict",
-      `Cannot go on, as ${source.by} has written its configuration in another way meanwhile: it does not import ${source.into} any more`,
-      { path: site.rootFile, hint: "run the same command again", retryable: true },
-    );
-  }
-  if (site.version !== undefined && site.version.major !== version.major) {
-    throw new ShimctlError(
-      "unsupported-node",
-      `Cannot tell how ${source.by} reads drop-ins, as its configuration is that of containerd 1.x and the engine is ${nameOf(site.version)} (by ${site.version.source})`,
-      {
-        path: site.rootFile,
-        hint: `restart ${source.by}, which writes the file anew, then run the same command again`,
-      },
-    );
-  }
+  if (!root.imports.some(({ pattern }) => pattern === source.into))
+    throw rewritten(site, source, `it does not import ${source.into} any more`);
   return root;
+}
+
+/** Its starter was upgraded, and has not written its files since: it may not even start on what is there. */
+function outgrown(
+  { version, rootFile }: Site,
+  { by }: Merged,
+  patches: readonly Loaded[],
+): ShimctlError | undefined {
+  if (version === undefined || version.major === 1) return undefined;
+  const [first] = patches;
+  return new ShimctlError(
+    "unsupported-node",
+    `Cannot add drop-ins, as ${by} has written this file for containerd 1.x, and its engine is ${nameOf(version)} by now (by ${version.source})`,
+    {
+      path: rootFile,
+      hint:
+        first === undefined
+          ? `restart ${by}, which writes it anew, then run the same command again`
+          : `uninstall or remove ${first.path}, on which the newer ${by} does not start, and restart ${by}`,
+    },
+  );
 }
 
 interface Look {

@@ -4,7 +4,7 @@ import type { EngineVersion, Site, Snapshot } from "../backend.ts";
 import { mergeTables, tableAt } from "../tables.ts";
 import { hasMeta } from "./glob.ts";
 import { type Loaded, loadFile, textOf, type Values, walk } from "./load.ts";
-import { refuseUnmanaged } from "./managed.ts";
+import { refuseUnmanaged, refuseUnreached } from "./managed.ts";
 import { understandMerged } from "./merged.ts";
 import { builtinHandler, criV2, criV3, mergesTables, migratesEachFile, runtimesAt } from "./schema.ts";
 import { refusalOf, rootSchema, versionFor } from "./version.ts";
@@ -83,6 +83,7 @@ export function understand(site: Site, seen: Snapshot): Understood {
       cause: rootRead,
     });
   }
+  if (source !== undefined) refuseUnreached(site, source, root);
   const schema = rootSchema(root, version);
   const refusal = refusalOf(loaded, schema, version);
 
