@@ -104,6 +104,35 @@ describe.skipIf(problem !== undefined)("a real containerd that k0s keeps running
       }
     }, 60_000);
 
+    test(`k0s ${generation}: what the engine does not work with is undone, and that is waited for as well`, async () => {
+      using node = k0sNode(generation, engine.version);
+      node.place(
+        "/h.toml",
+        'format = 1\n[handlers.bad]\nbase_runtime_spec = "/nowhere/spec.json"\n[handlers.bad.containerd]\nruntime_type = "io.containerd.runc.v2"\n',
+      );
+      const it = await superviseByK0s(engine, node, generation);
+      try {
+        expect((await node.run(["install", "kata-qemu"])).code).toBe(0);
+        const before = node.tree();
+        const args = ["-f", `${node.root}/h.toml`, "--owner", "b", "--allow-missing", "--json"];
+        const failed = await node.run(["install", ...args]);
+        expect([failed.code, failed.json()["error"]]).toEqual([
+          7,
+          expect.objectContaining({
+            message:
+              "The engine does not work with the change: k0sworker.service runs without its CRI: its CRI plugin did not load",
+            state: expect.stringContaining("the change was undone"),
+          }),
+        ]);
+        expect([await served(node), it.starts()]).toEqual([["kata-qemu", "runc"], 4]);
+        expect(node.tree()).toEqual(before);
+        expect((await node.run(["install", ...args])).code).toBe(12);
+        expect(it.starts()).toBe(4);
+      } finally {
+        await it.stop();
+      }
+    }, 120_000);
+
     test(`k0s ${generation}: its own file is imported and merged as the simulation says`, () => {
       using node = k0sNode(generation, engine.version);
       node.place(
