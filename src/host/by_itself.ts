@@ -10,13 +10,16 @@ export interface ByItself {
 }
 
 /**
- * The supervisor waits 3 s for more changes (k0s, `watchDropinConfigs`). A start that comes sooner was for something
- * older, and may have read the folder before the last change: another one follows.
+ * The supervisor waits 3 s for more changes, ends the engine, and starts it 5 s later (k0s, `watchDropinConfigs` and
+ * pkg/supervisor). A start that comes sooner was for something older, and may have read the folder before the last
+ * change: another one follows.
  */
-const settleMs = 2_000;
+const settleMs = 3_000;
+/** One that comes in that very moment is ended at once. */
+const steadyMs = 500;
 /** No other one has followed by then: the supervisor itself was restarted, and has read everything. */
-const overMs = 10_000;
-/** It takes about 4 s. By then it has refused what it found, or does not watch any more. */
+const overMs = 15_000;
+/** By then it has refused what it found, or does not watch any more. */
 const patienceMs = 60_000;
 const pollMs = 100;
 
@@ -34,9 +37,10 @@ export async function startedByItself(
   for (;;) {
     const started = madeAt(host, socket);
     const changed = madeAt(host, folder) ?? 0;
-    const after = started === undefined ? -1 : started - changed;
-    if (after >= settleMs || (after > 0 && Date.now() - changed >= overMs)) return "done";
-    if (signal?.aborted === true || Date.now() >= deadline) return notWaitedFor;
+    const now = Date.now();
+    const after = started === undefined || now - started < steadyMs ? -1 : started - changed;
+    if (after >= settleMs || (after > 0 && now - changed >= overMs)) return "done";
+    if (signal?.aborted === true || now >= deadline) return notWaitedFor;
     await new Promise((resolve) => setTimeout(resolve, pollMs));
   }
 }

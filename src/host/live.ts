@@ -15,6 +15,8 @@ export interface LiveEngine {
   readonly unitName: string;
   /** Who restarts the engine by itself, for people: `restart` then waits for that. */
   readonly restartedBy?: string;
+  /** Whether its socket is there, be it that nobody listens on it just now. */
+  hasSocket?(): boolean;
   status(): Promise<CriAnswer>;
   sandboxes(): Promise<readonly Sandbox[]>;
   probe(handler: string): Promise<void>;
@@ -94,6 +96,7 @@ export function openLive(host: Host, options: LiveOptions): LiveEngine {
   return {
     unitName,
     ...(byItself === undefined ? {} : { restartedBy: byItself.by }),
+    hasSocket: () => existsSync(socket()),
     status: async () => (existsSync(socket()) ? (await cri()).status() : { kind: "absent" }),
     sandboxes: async () => (await cri()).sandboxes(),
     probe: async (handler) => (await cri()).probe(handler),

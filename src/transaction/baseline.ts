@@ -23,6 +23,8 @@ export type Baseline =
 
 /** An engine that is just starting gets that long before it counts as broken. */
 const startMs = 60_000;
+/** Whoever restarts it by itself may leave it out for some seconds; after that, a socket was merely left behind. */
+const betweenMs = 12_000;
 const pollMs = 500;
 /** A busy engine may miss one question. */
 const silences = 3;
@@ -45,13 +47,18 @@ export async function takeBaseline(
         served: answer.handlers,
         defaultHandler: answer.defaultHandler,
       };
-    if (unit === undefined ? answer.kind === "absent" : unit.active === "inactive")
+    const isBetween =
+      live.restartedBy !== undefined &&
+      answer.kind === "absent" &&
+      (unit === undefined
+        ? live.hasSocket?.() === true && Date.now() < deadline - startMs + betweenMs
+        : unit.active === "active");
+    if (!isBetween && (unit === undefined ? answer.kind === "absent" : unit.active === "inactive"))
       return { kind: "stopped" };
     // Somebody may be restarting it right now.
     const moving =
-      unit !== undefined &&
-      ((/^(de)?activating$/.test(unit.active) && unit.sub !== "auto-restart") ||
-        (live.restartedBy !== undefined && answer.kind === "absent" && unit.active === "active"));
+      isBetween ||
+      (unit !== undefined && /^(de)?activating$/.test(unit.active) && unit.sub !== "auto-restart");
     silent += answer.kind === "silent" ? 1 : silences;
     if ((!moving && silent >= silences) || Date.now() > deadline || signal?.aborted === true) {
       const why = brokenBy(live.unitName, unit, answer.kind);

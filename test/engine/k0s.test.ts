@@ -104,6 +104,21 @@ describe.skipIf(problem !== undefined)("a real containerd that k0s keeps running
       }
     }, 60_000);
 
+    test(`k0s ${generation}: an install in the seconds in which k0s leaves its engine out waits for it, and for the next ones`, async () => {
+      using node = k0sNode(generation, engine.version);
+      const it = await superviseByK0s(engine, node, generation, 5_000);
+      try {
+        await node.run(["install", "kata-qemu", "--owner", "a", "--restart", "none"]);
+        await Bun.sleep(4_000);
+        expect(await served(node)).toEqual(["absent"]);
+        const second = await node.run(["install", "runsc", "--owner", "b", "--json"]);
+        expect(second.json()).toMatchObject({ result: "changed", proof: { served: "passed" } });
+        expect([await served(node), it.starts()]).toEqual([["kata-qemu", "runc", "runsc"], 3]);
+      } finally {
+        await it.stop();
+      }
+    }, 120_000);
+
     test(`k0s ${generation}: what the engine does not work with is undone, and that is waited for as well`, async () => {
       using node = k0sNode(generation, engine.version);
       node.place(

@@ -1,4 +1,4 @@
-import { type FSWatcher, mkdirSync, rmSync, watch } from "node:fs";
+import { type FSWatcher, mkdirSync, rmSync, watch, writeFileSync } from "node:fs";
 import { connect, createServer, type Server, type Socket } from "node:net";
 import { dirname } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -19,13 +19,13 @@ export interface Supervised {
 
 /** k0s waits that long for more changes. */
 const debounceMs = 3_000;
-/** And that long before it starts again what ended. */
-const respawnMs = 5_000;
 
+/** @param respawnMs how long it waits before it starts again what ended: 5 s, but for the tests' sake */
 export async function superviseByK0s(
   engine: Engine,
   node: Node,
   generation: Generation,
+  respawnMs = 500,
 ): Promise<Supervised> {
   const said: string[] = [];
   const sockets = new Set<Socket>();
@@ -41,6 +41,9 @@ export async function superviseByK0s(
     for (const socket of sockets) socket.destroy();
     await daemon?.stop();
     daemon = undefined;
+    // What a killed daemon leaves refuses connections, as any other file does.
+    rmSync(node.root + k0sSocket, { force: true });
+    writeFileSync(node.root + k0sSocket, "");
   };
   const start = async () => {
     while (!stopped) {
@@ -67,6 +70,7 @@ export async function superviseByK0s(
       }
     }
     await end();
+    await sleep(respawnMs);
     await start();
   };
 

@@ -65,6 +65,7 @@ export class FakeEngine {
     return {
       unitName: "containerd.service",
       ...(this.restartedBy === undefined ? {} : { restartedBy: this.restartedBy }),
+      hasSocket: () => true,
       status: async () =>
         this.cri === "up"
           ? { kind: "up", version: "2.1.9", ready: true, handlers: this.served, defaultHandler: "runc" }
