@@ -1,5 +1,6 @@
 import { describe, expect, test } from "bun:test";
-import { type Generation, k0sFolder, k0sInto, k0sNode, k0sRoot, renderByK0s } from "../support/k0s_merge.ts";
+import { type Generation, k0sFolder, k0sInto, k0sRoot, renderByK0s } from "../support/k0s_merge.ts";
+import { k0sNode } from "../support/k0s_node.ts";
 import type { Node } from "../support/node.ts";
 
 const generations: readonly (readonly [Generation, version: string, plugin: string, schema: number])[] = [

@@ -1,14 +1,8 @@
 import { describe, expect, test } from "bun:test";
 import { engines } from "../../build/engines.ts";
 import { openCri } from "../../src/host/cri/client.ts";
-import {
-  type Generation,
-  k0sFolder,
-  k0sNode,
-  k0sRoot,
-  k0sSocket,
-  renderByK0s,
-} from "../support/k0s_merge.ts";
+import { type Generation, k0sFolder, k0sRoot, k0sSocket, renderByK0s } from "../support/k0s_merge.ts";
+import { k0sNode } from "../support/k0s_node.ts";
 import type { Node } from "../support/node.ts";
 import { daemonProblem, dump, handlersOf } from "./harness.ts";
 import { superviseByK0s } from "./k0s_supervisor.ts";

@@ -5,7 +5,8 @@ import process from "node:process";
 import fc from "fast-check";
 import { parse } from "smol-toml";
 import { tableAt } from "../../src/engine/tables.ts";
-import { type Generation, k0sFolder, k0sInto, k0sNode, k0sRoot, renderByK0s } from "../support/k0s_merge.ts";
+import { type Generation, k0sFolder, k0sInto, k0sRoot, renderByK0s } from "../support/k0s_merge.ts";
+import { k0sNode } from "../support/k0s_node.ts";
 import type { Node } from "../support/node.ts";
 
 /**

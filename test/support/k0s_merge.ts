@@ -2,7 +2,6 @@ import { mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { dirname } from "node:path";
 import { parse, stringify, type TomlTable, type TomlValue } from "smol-toml";
 import { isTable, tableAt } from "../../src/engine/tables.ts";
-import { Node } from "./node.ts";
 
 /**
  * What k0s does to its containerd's configuration (k0sproject/k0s, pkg/component/worker/containerd): up to 1.35 at its
@@ -19,20 +18,6 @@ const header = `# k0s_managed=true
 # This is a placeholder configuration for k0s managed containerd.
 `;
 const criV2 = "io.containerd.grpc.v1.cri";
-
-/** A node on which k0s of one generation has been started, with these drop-ins of others. */
-export function k0sNode(
-  generation: Generation,
-  version: string,
-  dropIns: Readonly<Record<string, string>> = {},
-): Node {
-  const node = new Node(version);
-  node.place("/var/lib/k0s/bin/containerd", "", 0o755);
-  mkdirSync(node.root + k0sFolder, { recursive: true });
-  for (const [name, text] of Object.entries(dropIns)) node.place(`${k0sFolder}/${name}`, text);
-  renderByK0s(node.root, generation);
-  return node;
-}
 
 /** Writes what k0s writes. Throws where k0s would refuse a drop-in, and then leaves everything as it was. */
 export function renderByK0s(root: string, generation: Generation): void {
