@@ -1,7 +1,6 @@
 import type { Source } from "../engine/backend.ts";
 import { ShimctlError } from "../error.ts";
 import type { HostFiles } from "../host/host.ts";
-import { decodeToml } from "../toml/decode.ts";
 import { parseToml, type TomlTable } from "../toml/parse.ts";
 import { ownContainerd } from "./containerd.ts";
 import { type Daemon, type Layout, runs, unitFiles } from "./layout.ts";
@@ -77,24 +76,27 @@ function dataDirOf(daemon: Daemon | undefined): string {
  */
 function sourceOf(host: HostFiles): Source {
   const [by, mark] = ["k0s", "# k0s_managed=true"];
-  const root = rootTable(host);
+  const read = host.read(rootFile);
+  const text = read.kind === "file" ? Buffer.from(read.bytes).toString("latin1") : undefined;
+  const root = tableOf(text);
   const imports = Array.isArray(root?.["imports"]) ? root["imports"] : [];
   const merged = imports.find(
     (path) => typeof path === "string" && /^\/.*\/containerd-cri\.toml$/.test(path),
   );
-  // Without the root file nothing is decided here, and nothing is written either.
-  const isMerged = root === undefined || merged !== undefined || root["version"] === 2n;
+  // A file that is not there, or cannot be read, decides nothing: nothing is written then either.
+  const isMerged =
+    root === undefined
+      ? !/^\s*version\s*=\s*3\b/m.test(text ?? "")
+      : merged !== undefined || root["version"] === 2n;
   return isMerged
     ? { kind: "merged", by, mark, folder, into: typeof merged === "string" ? merged : into }
     : { kind: "rendered", by, mark, dropIns: [folder], templates: [], base: "" };
 }
 
-/** `undefined` where it is not there or cannot be read; whoever reads it for good says so. */
-function rootTable(host: HostFiles): TomlTable | undefined {
-  const read = host.read(rootFile);
-  if (read.kind !== "file") return undefined;
+/** `undefined` where it is no TOML; whoever reads it for good says so. */
+function tableOf(text: string | undefined): TomlTable | undefined {
   try {
-    return parseToml(decodeToml(read.bytes, rootFile), rootFile);
+    return text === undefined ? undefined : parseToml(text, rootFile);
   } catch (error) {
     if (error instanceof ShimctlError) return undefined;
     throw error;

@@ -1,6 +1,7 @@
 import type { EngineView, FileEdit, Snapshot } from "../engine/backend.ts";
 import { mendingOf } from "../engine/mending.ts";
 import type { Remedy } from "../engine/remedy.ts";
+import { renderedBy } from "../engine/rendered.ts";
 import { ShimctlError } from "../error.ts";
 import { sameBytes } from "../host/exchange.ts";
 import type { HostFiles, Read } from "../host/host.ts";
@@ -209,7 +210,9 @@ function mendFile(it: Case, files: HostFiles, error: ShimctlError): boolean {
   if (path === undefined) throw error;
   const read = files.read(path);
   const isOther = only !== undefined && path !== only;
-  if (read.kind !== "file" || isOther || it.mended.has(path)) {
+  const by =
+    read.kind === "file" ? renderedBy(env.site, path, Buffer.from(read.bytes).toString("latin1")) : undefined;
+  if (read.kind !== "file" || isOther || by !== undefined || it.mended.has(path)) {
     if (it.mended.has(path)) takeBack(it, path);
     findings.push({
       rule: "unreadable",
@@ -218,7 +221,10 @@ function mendFile(it: Case, files: HostFiles, error: ShimctlError): boolean {
       ...(line === undefined ? {} : { line }),
       ...(column === undefined ? {} : { column }),
       ...(excerpt === undefined ? {} : { excerpt }),
-      hint: hintFor(it, path) ?? hint ?? "mend it by hand",
+      hint:
+        by !== undefined
+          ? `restart ${by}, which writes this file anew`
+          : (hintFor(it, path) ?? hint ?? "mend it by hand"),
     });
     return false;
   }

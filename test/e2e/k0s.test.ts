@@ -116,6 +116,37 @@ for (const [generation, version, plugin, schema] of generations) {
       expect(node.tree()).toEqual(before);
     });
 
+    test("a repair mends drop-ins, and leaves what k0s writes anew to k0s", async () => {
+      using node = k0sNode(generation, version, { "theirs.toml": define("theirs") });
+      await node.run(["install", "kata-qemu"]);
+      const before = node.tree();
+      node.place(`${k0sFolder}/theirs.toml`, `${define("theirs")}3s"\n`);
+      expect((await node.run(["repair", "--yes", "--no-restart"])).code).toBe(0);
+      expect(node.tree()[`${k0sFolder}/theirs.toml`]).toBe(before[`${k0sFolder}/theirs.toml`]);
+      for (const path of generation === "1.35" ? [k0sRoot, k0sInto] : [k0sRoot]) {
+        node.place(path, `${node.text(path)}3s"\n`);
+        const tree = node.tree();
+        const { code, out } = await node.run(["repair", "--yes", "--no-restart"]);
+        expect([code, out]).toEqual([11, expect.stringContaining(`  at: ${path}:`)]);
+        expect(out).toContain("  next: restart k0s, which writes this file anew\n");
+        expect(node.tree()).toEqual(tree);
+        renderByK0s(node.root, generation);
+      }
+      expect((await node.run(["repair"])).out).toBe("nothing to repair\n");
+    });
+
+    test("a rollback takes the last change back, from and to what k0s reads", async () => {
+      using node = k0sNode(generation, version);
+      await node.run(["install", "kata-qemu"]);
+      renderByK0s(node.root, generation);
+      const before = node.tree();
+      await node.run(["install", "runsc"]);
+      renderByK0s(node.root, generation);
+      expect((await node.run(["rollback"])).code).toBe(0);
+      renderByK0s(node.root, generation);
+      expect(node.tree()).toEqual(before);
+    });
+
     test("a broken drop-in of somebody else is named, and nothing is written", async () => {
       using node = k0sNode(generation, version);
       node.place(`${k0sFolder}/99-theirs.toml`, "[plugins\n");

@@ -180,4 +180,19 @@ describe("a change that somebody else brings into effect", () => {
       expect([result, restart.done]).toEqual(["changed", true]);
     });
   }
+
+  test("and that ended our run before it was seen is finished by the next one", async () => {
+    using it = new Setup();
+    it.engine.killsUs = true;
+    void it.install().catch(() => undefined);
+    while (it.engine.restarts === 0) await Bun.sleep(5);
+    it.engine.killsUs = false;
+    const { result, notes, handlers } = await it.install();
+    expect([result, notes, handlers.map(({ name }) => name)]).toEqual([
+      "unchanged",
+      ["finished an install of owner 'default' that was cut short"],
+      ["kata-qemu"],
+    ]);
+    expect([it.engine.restarts, it.engine.served]).toEqual([1, ["kata-qemu", "runc"]]);
+  });
 });
