@@ -4,6 +4,7 @@ import { loadLibc } from "../../src/host/libc/libc.ts";
 import { openHost } from "../../src/host/root.ts";
 import { detect } from "../../src/layout/detect.ts";
 import type { Daemon, Found, Wish } from "../../src/layout/layout.ts";
+import { readEngine } from "../../src/transaction/gather.ts";
 import { run } from "../../src/transaction/run.ts";
 import { type Generation, k0sFolder, k0sInto, k0sRoot, renderByK0s } from "../support/k0s_merge.ts";
 import { k0sNode } from "../support/k0s_node.ts";
@@ -83,6 +84,21 @@ describe("k0s", () => {
     for (const node of [old, recent])
       expect(find(node).site).toMatchObject({ rootFile: k0sRoot, restartedBy: "k0s" });
   });
+
+  for (const generation of ["1.35", "1.36"] as const) {
+    test(`nobody has to tell the version of the engine that k0s ${generation} brings`, async () => {
+      using node = k0sNode(generation, "2.0");
+      const env = { ...environmentOf(node), site: find(node).site };
+      expect(env.site.version).toBeUndefined();
+      expect((await run(env, installing("kata-qemu"))).result).toBe("changed");
+      renderByK0s(node.root, generation);
+      const { state } = readEngine(env.host, env.backend, env.site).view;
+      expect([state.schema, state.handlers.map(({ name }) => name)]).toEqual([
+        generation === "1.35" ? 2 : 3,
+        ["kata-qemu", "runc"],
+      ]);
+    });
+  }
 
   test("with --config the file is the administrator's, and k0s does not look at it", () => {
     using node = k0sNode("1.36", "2.3.4");
