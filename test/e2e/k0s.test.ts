@@ -214,7 +214,9 @@ describe("k0s 1.35, which merges drop-ins by itself", () => {
       `next: move it into ${k0sFolder}, where it is merged, and take it out of imports\n`,
     );
     expect(await handlersOn(node)).toEqual({ nvidia: null });
+    const { [dropIn()]: _, ...others } = node.tree();
     expect((await node.run(["uninstall", "--all"])).code).toBe(0);
+    expect(node.tree()).toEqual(others);
   });
 
   test("a drop-in of version 3 stops the engine, and nothing is added beside it", async () => {

@@ -249,7 +249,8 @@ function plan(
   for (const file of [...node.loaded, ...node.unread]) {
     for (const block of file.blocks) if (block.owner === owner) assertIntact(block, file.path);
   }
-  return node.merges && node.site.source?.kind !== "template"
+  const kind = node.site.source?.kind;
+  return kind === "merged" || (node.merges && kind !== "template")
     ? planDropIn(node, owner, handlers, taking)
     : planBlock(node, owner, handlers, taking);
 }
@@ -264,18 +265,16 @@ function adoptedFor(
   const { name } = handler;
   // 1.x has one table in effect and the others masked; 2.x makes one of them all.
   const merged = meaningIn(node.effectiveBare, node.id, name);
-  const foreign = node.loaded
-    .filter((file) => tableAt(runtimesAt(file.mergedBare, node.id), name) !== undefined)
-    .map((file) => {
-      refuseOwn(node.site, file, name);
-      return file;
-    })
-    .map((file) => ({
-      path: file.path,
-      line: handlerLine(file, name),
-      owner: undefined,
-      meaning: node.merges || file === node.winner ? merged : meaningIn(file.mergedBare, node.id, name),
-    }));
+  const defining = node.loaded.filter(
+    (file) => tableAt(runtimesAt(file.mergedBare, node.id), name) !== undefined,
+  );
+  for (const file of defining) refuseOwn(node.site, file, name);
+  const foreign = defining.map((file) => ({
+    path: file.path,
+    line: handlerLine(file, name),
+    owner: undefined,
+    meaning: node.merges || file === node.winner ? merged : meaningIn(file.mergedBare, node.id, name),
+  }));
   const owned = [...node.loaded, ...node.unread].flatMap((file) =>
     file.blocks
       .filter((block) => block.owner !== owner && block.owner !== sharedOwner && block.names.has(name))
