@@ -51,12 +51,16 @@ async function withEngine(options: Options, host: Host): Promise<Node> {
 }
 
 /** Where the running engine is reached, and how it is restarted. */
-export function liveOptions(options: Options, { layout, places, daemon }: Found): LiveOptions {
+export function liveOptions(options: Options, { layout, places, daemon, site }: Found): LiveOptions {
+  const { source, restartedBy: by } = site;
+  const folder =
+    source?.kind === "merged" ? source.folder : source?.kind === "rendered" ? source.dropIns[0] : undefined;
   return {
     socket: places.socket,
     unit: unitOf(options.unit ?? daemon?.unit ?? layout.unit),
     mode: options.restart === "none" ? "auto" : options.restart,
     command: options.restartCommand,
+    ...(by === undefined || folder === undefined ? {} : { byItself: { by, folder } }),
   };
 }
 

@@ -21,6 +21,17 @@ export interface Site {
   readonly version: EngineVersion | undefined;
   /** Where edits go, when something else writes the root file anew. */
   readonly source?: Source;
+  /** Who restarts the engine by itself when it sees a change, for people: `k0s`. */
+  readonly restartedBy?: string;
+  /** A folder that its own package lets a group write to. */
+  readonly sharedWith?: SharedFolder;
+}
+
+/** A folder in which a group may write by the design of whoever made it. */
+export interface SharedFolder {
+  readonly path: string;
+  /** The group's names, in /etc/group of the node. */
+  readonly groups: readonly string[];
 }
 
 /** What a file that is written anew at each start is made from. No edit of ours goes to the file itself. */
@@ -52,7 +63,12 @@ export type Source =
       readonly into: string;
     }
   /** The root file is itself the template, and takes blocks (MicroK8s). */
-  | { readonly kind: "template"; readonly by: string };
+  | {
+      readonly kind: "template";
+      readonly by: string;
+      /** What its variables may become. */
+      readonly values?: Readonly<Record<string, readonly string[]>>;
+    };
 
 /** The part of the machine that a decision is based on: files and folders by host path, as they were read. */
 export interface Snapshot {

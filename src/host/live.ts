@@ -1,5 +1,6 @@
 import { existsSync } from "node:fs";
 import { ShimctlError } from "../error.ts";
+import { type ByItself, madeAt, startedByItself } from "./by_itself.ts";
 import type { Cri, CriAnswer, Sandbox } from "./cri/client.ts";
 import { notWaitedFor } from "./restart_end.ts";
 import type { Host } from "./root.ts";
@@ -12,6 +13,10 @@ export type RestartMode = "auto" | "systemd" | "systemctl" | "command";
 export interface LiveEngine {
   /** What `unit` and `restart` are about, as people call it. */
   readonly unitName: string;
+  /** Who restarts the engine by itself, for people: `restart` then waits for that. */
+  readonly restartedBy?: string;
+  /** Whether its socket is there, be it that nobody listens on it just now. */
+  hasSocket?(): boolean;
   status(): Promise<CriAnswer>;
   sandboxes(): Promise<readonly Sandbox[]>;
   probe(handler: string): Promise<void>;
@@ -19,7 +24,7 @@ export interface LiveEngine {
   unit(): Promise<UnitState | undefined>;
   /** How `restart` would do it, in words; `undefined` where it cannot. */
   way(): Promise<string | undefined>;
-  /** Restarts it, and waits until the service manager has done so. How that ended: `done`, or other words. */
+  /** Restarts it, and waits until the service manager or whoever does it has done so. How that ended: `done`, or other words. */
   restart(signal: AbortSignal | undefined): Promise<string>;
   close(): void;
 }
@@ -30,6 +35,8 @@ export interface LiveOptions {
   readonly mode: RestartMode;
   /** For mode `command`: a program and its arguments. */
   readonly command: readonly string[];
+  /** In mode `auto`, its supervisor restarts the engine when it sees a change. */
+  readonly byItself?: ByItself;
 }
 
 const systemctl = "/usr/bin/systemctl";
@@ -42,6 +49,7 @@ const systemctlMs = 25_000;
  */
 export function openLive(host: Host, options: LiveOptions): LiveEngine {
   const { unit: unitName, mode } = options;
+  const byItself = mode === "auto" ? options.byItself : undefined;
   const socket = () => host.real(options.socket);
   let manager: Promise<Systemd | undefined> | undefined;
   const systemd = (): Promise<Systemd | undefined> => {
@@ -53,6 +61,17 @@ export function openLive(host: Host, options: LiveOptions): LiveEngine {
   const cri = async (): Promise<Cri> => (await import("./cri/client.ts")).openCri(socket());
 
   const unit = async (): Promise<UnitState | undefined> => {
+    const state = await unitAsIs();
+    if (byItself === undefined || state === undefined) return state;
+    // The unit goes on while its engine is restarted: the engine's run is that of its socket.
+    const since = madeAt(host, options.socket);
+    return {
+      ...state,
+      invocation: `${state.invocation} ${host.stamp(options.socket) ?? ""}`,
+      activeSince: since ?? state.activeSince,
+    };
+  };
+  const unitAsIs = async (): Promise<UnitState | undefined> => {
     if (mode !== "systemctl") {
       const state = await (await systemd())?.unit(unitName).catch((cause: unknown) => {
         if (mode === "command" || (mode === "auto" && hasSystemctl)) return undefined;
@@ -67,6 +86,7 @@ export function openLive(host: Host, options: LiveOptions): LiveEngine {
     return hasSystemctl ? await shownBySystemctl(unitName) : undefined;
   };
   const way = async (): Promise<string | undefined> => {
+    if (byItself !== undefined) return `${byItself.by}, by itself`;
     // Its arguments may hold secrets.
     if (mode === "command") return options.command[0];
     if ((await unit()) === undefined) return undefined;
@@ -75,12 +95,15 @@ export function openLive(host: Host, options: LiveOptions): LiveEngine {
   };
   return {
     unitName,
+    ...(byItself === undefined ? {} : { restartedBy: byItself.by }),
+    hasSocket: () => existsSync(socket()),
     status: async () => (existsSync(socket()) ? (await cri()).status() : { kind: "absent" }),
     sandboxes: async () => (await cri()).sandboxes(),
     probe: async (handler) => (await cri()).probe(handler),
     unit,
     way,
     async restart(signal) {
+      if (byItself !== undefined) return startedByItself(host, byItself, options.socket, signal);
       if (mode === "command") return run(options.command, signal);
       const bus = mode === "systemctl" ? undefined : await systemd();
       if (bus !== undefined) return bus.restart(unitName, signal);

@@ -4,6 +4,12 @@ import process from "node:process";
 import { ShimctlError } from "../error.ts";
 import type { Host } from "./root.ts";
 
+/** A folder in which a group may write by the design of whoever made it: `groups` are names in /etc/group. */
+interface SharedFolder {
+  readonly path: string;
+  readonly groups: readonly string[];
+}
+
 /**
  * Refuses a file that somebody besides root may change, by itself or by any folder above it: root would carry
  * out what another user writes there, and whoever may rename a folder can put a link in its place between a
@@ -11,21 +17,55 @@ import type { Host } from "./root.ts";
  * Throws ShimctlError `unsupported-node`
  *
  * @param path host path of a file; it, and folders above it, may be missing
+ * @param trusted where that group is as good as root: inside the folder it may write, and nobody else
+ * @returns the names of the group that may write there by that
  */
-export function refuseShared(host: Host, path: string): void {
-  if (process.geteuid?.() !== 0) return;
+export function refuseShared(host: Host, path: string, trusted?: SharedFolder): string | undefined {
+  if (process.geteuid?.() !== 0) return undefined;
+  const design = trusted === undefined ? undefined : designOf(host, trusted);
+  const used = new Set<string>();
+  const isByDesign = (here: string, gid: number): boolean => {
+    if (design === undefined || (here !== design.folder && !here.startsWith(`${design.folder}/`)))
+      return false;
+    const group = design.groups.get(gid);
+    if (group !== undefined) used.add(group);
+    return group !== undefined;
+  };
   // Whoever may put another link in the place of one on the way says where it leads.
-  for (const link of host.links(path)) refuseAround(host, path, link);
-  refuseAround(host, path, host.resolve(path));
+  for (const link of host.links(path)) refuseAround(host, path, link, isByDesign);
+  refuseAround(host, path, host.resolve(path), isByDesign);
+  return used.size === 0 ? undefined : [...used].join(", ");
+}
+
+interface Design {
+  readonly folder: string;
+  /** Names by number. */
+  readonly groups: ReadonlyMap<number, string>;
+}
+
+function designOf(host: Host, { path, groups }: SharedFolder): Design {
+  const read = host.read("/etc/group");
+  const lines = read.kind === "file" ? new TextDecoder().decode(read.bytes).split("\n") : [];
+  const found = lines.flatMap((line): [number, string][] => {
+    const [name = "", , gid = ""] = line.split(":");
+    return groups.includes(name) && /^[0-9]+$/.test(gid) ? [[Number(gid), name]] : [];
+  });
+  return { folder: host.resolve(path), groups: new Map(found) };
 }
 
 /** Throws where somebody else may change what stands at a path without links, or put something else there. */
-function refuseAround(host: Host, path: string, resolved: string): void {
+function refuseAround(
+  host: Host,
+  path: string,
+  resolved: string,
+  isByDesign: (here: string, gid: number) => boolean,
+): void {
   const folder = statAt(host, resolved)?.isSymbolicLink() === true ? resolved : dirname(resolved);
   for (let here = resolved; ; here = dirname(here)) {
     const stat = statAt(host, here);
     const why = stat === undefined ? undefined : sharedBy(stat, here !== resolved && here !== folder);
-    if (why !== undefined) throw shared(path, here, why);
+    const isMeant = why === "group" && stat !== undefined && isByDesign(here, stat.gid);
+    if (why !== undefined && !isMeant) throw shared(path, here, why);
     if (here === "/") return;
   }
 }

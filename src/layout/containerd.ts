@@ -6,7 +6,12 @@ import type { Daemon, Layout, Places } from "./layout.ts";
 export const ownContainerd = {
   engine: "containerd",
   unit: "containerd.service",
-  isDaemon: (daemon) => isEngine("containerd", daemon.argv) && daemon.unit !== "docker.service",
+  isDaemon: (daemon) =>
+    isEngine("containerd", daemon.argv) &&
+    daemon.unit !== "docker.service" &&
+    // MicroK8s starts its own by a script, which it then takes the place of.
+    !/^\/snap\/microk8s\//.test(daemon.argv[0] ?? "") &&
+    daemon.unit?.startsWith("snap.microk8s.") !== true,
   places: (_?: HostFiles, daemon?: Daemon): Places =>
     asStarted("containerd", daemon, {
       rootFile: "/etc/containerd/config.toml",

@@ -49,6 +49,7 @@ export function detect(
   if (host.unmounted !== undefined && wish.layout === undefined)
     refuseGuess(host, layout, chosen?.evidence ?? said, places, daemon);
   const rootFile = wish.config ?? places.rootFile;
+  const source = rootFile === places.rootFile ? places.source : undefined;
   if (daemon !== undefined) refuseElsewhere(host, layout, daemon, places, wish);
   refuseUnmounted(host, [rootFile, ...sourcePaths(places), places.socket]);
   return {
@@ -62,9 +63,9 @@ export function detect(
       rootFile,
       version: versionOf(layout, places, host, wish, goVersion),
       // Named or not, a file that is written anew is not the place for edits.
-      ...(places.source === undefined || (wish.config ?? places.rootFile) !== places.rootFile
-        ? {}
-        : { source: places.source }),
+      ...(source === undefined ? {} : { source }),
+      ...(source === undefined || layout.restarts === undefined ? {} : { restartedBy: source.by }),
+      ...(layout.sharedWith === undefined ? {} : { sharedWith: layout.sharedWith }),
     },
   };
 }

@@ -17,6 +17,13 @@ export function refuseElsewhere(
   if (settings === undefined) return;
   const { config = unknownIn(daemon) ?? places.rootFile, configDir } = settings;
   const rootFile = wish.config ?? places.rootFile;
+  // It is made of the root file at each start.
+  if (
+    places.startedWith !== undefined &&
+    rootFile === places.rootFile &&
+    isSame(host, config, places.startedWith)
+  )
+    return;
   const starts = `${daemon.unit ?? "a process"} (${sourceWords(daemon)}) starts ${layout.engine}`;
   if (!isKnown(config)) {
     if (wish.config !== undefined) return;

@@ -1,4 +1,4 @@
-import type { EngineName, Site, Source } from "../engine/backend.ts";
+import type { EngineName, SharedFolder, Site, Source } from "../engine/backend.ts";
 import type { Daemon } from "../host/daemon.ts";
 import type { HostFiles } from "../host/host.ts";
 
@@ -23,6 +23,8 @@ export interface Wish {
 export interface Places {
   /** What decides version and plugin ids: the file that the engine is started with, or that one is made from. */
   readonly rootFile: string;
+  /** What the engine is started with, where that is made of the root file. */
+  readonly startedWith?: string;
   /** Where edits go, when something else writes the root file anew. */
   readonly source?: Source;
   readonly socket: string;
@@ -56,6 +58,8 @@ export interface Layout {
   readonly isServer?: true;
   /** Absent: the unit is restarted. `itself`: its supervisor sees the change and restarts the engine. */
   readonly restarts?: "itself";
+  /** A folder that its own package lets a group write to. */
+  readonly sharedWith?: SharedFolder;
   /** What of an edit outlives what, for people. */
   readonly survives: string;
   /** What it does not: `the next boot, at which …`. Absent where nothing takes it away. */

@@ -1,4 +1,5 @@
 import { ShimctlError } from "../error.ts";
+import type { LiveEngine } from "../host/live.ts";
 import { notWaitedFor } from "../host/restart_end.ts";
 import { type Activation, deathOf, type Expected, type Verdict, verify } from "./activation.ts";
 import type { Environment } from "./environment.ts";
@@ -24,7 +25,14 @@ export async function activate(
   if (!restarted) {
     const { ended, isKnown } = await restart(env, activation, state, owner, "to serve a change");
     // Slow is not broken, and whether it is restarted at all is seen by the next run.
-    const unknown: Verdict = { kind: "unknown", why: `${line.unit} has been restarted` };
+    const { restartedBy } = activation.live;
+    const unknown: Verdict = {
+      kind: "unknown",
+      why:
+        restartedBy === undefined
+          ? `${line.unit} has been restarted`
+          : `${restartedBy} has restarted the engine by itself`,
+    };
     if (ended === notWaitedFor) return unknown;
     // Somebody else's job took the place of ours: the engine is restarted all the same.
     if (ended !== "done" && ended !== "canceled") {
@@ -53,7 +61,11 @@ export async function restart(
   why: string,
 ): Promise<{ readonly ended: string; readonly isKnown: boolean }> {
   env.step("restart");
-  progress(`restarting ${live.unitName}`);
+  progress(
+    live.restartedBy === undefined
+      ? `restarting ${live.unitName}`
+      : `waiting until ${live.restartedBy} restarts the engine by itself`,
+  );
   const { record } = state.readRecord();
   const restarts = withRestart(record.restarts ?? [], { time: env.now().toISOString(), owner, why });
   state.writeRecord({ ...record, restarts });
@@ -111,13 +123,21 @@ export async function bringBack(
 }
 
 /** Files are in place, and nobody can say yet whether the engine works with them. */
-export function cannotVerify(unit: string, why: string, owner: string): ShimctlError {
+export function cannotVerify(
+  { unitName: unit, restartedBy }: LiveEngine,
+  why: string,
+  owner: string,
+): ShimctlError {
+  const look =
+    restartedBy === undefined
+      ? `see \`journalctl -u ${unit}\``
+      : `see \`journalctl -u ${unit}\`, where ${restartedBy} says why it does not take a drop-in`;
   return new ShimctlError(
     "cannot-verify",
     `Cannot verify the change, as it was not seen in time that ${why}`,
     {
       state: `the change of owner '${owner}' is in place and stays open: the next run verifies or undoes it`,
-      hint: `see \`journalctl -u ${unit}\`, then run the same command again, with a longer --verify-timeout where the engine is slow`,
+      hint: `${look}, then run the same command again, with a longer --verify-timeout where the engine is slow`,
     },
   );
 }

@@ -23,6 +23,8 @@ export type Baseline =
 
 /** An engine that is just starting gets that long before it counts as broken. */
 const startMs = 60_000;
+/** Whoever restarts it by itself may leave it out for some seconds; after that, a socket was merely left behind. */
+const betweenMs = 12_000;
 const pollMs = 500;
 /** A busy engine may miss one question. */
 const silences = 3;
@@ -45,10 +47,18 @@ export async function takeBaseline(
         served: answer.handlers,
         defaultHandler: answer.defaultHandler,
       };
-    if (unit === undefined ? answer.kind === "absent" : unit.active === "inactive")
+    const isBetween =
+      live.restartedBy !== undefined &&
+      answer.kind === "absent" &&
+      (unit === undefined
+        ? live.hasSocket?.() === true && Date.now() < deadline - startMs + betweenMs
+        : unit.active === "active");
+    if (!isBetween && (unit === undefined ? answer.kind === "absent" : unit.active === "inactive"))
       return { kind: "stopped" };
     // Somebody may be restarting it right now.
-    const moving = unit !== undefined && /^(de)?activating$/.test(unit.active) && unit.sub !== "auto-restart";
+    const moving =
+      isBetween ||
+      (unit !== undefined && /^(de)?activating$/.test(unit.active) && unit.sub !== "auto-restart");
     silent += answer.kind === "silent" ? 1 : silences;
     if ((!moving && silent >= silences) || Date.now() > deadline || signal?.aborted === true) {
       const why = brokenBy(live.unitName, unit, answer.kind);
@@ -84,7 +94,8 @@ export function refuseToRestart(activation: Activation, baseline: Baseline, remo
       { hint: `mend it first (journalctl -u ${live.unitName}), ${instead}` },
     );
   }
-  if (baseline.kind === "stopped") return;
+  // Whoever restarts the engine by itself stops neither its unit nor the pods in it.
+  if (baseline.kind === "stopped" || live.restartedBy !== undefined) return;
   const { unit, way } = baseline;
   if (way === undefined) {
     throw new ShimctlError(

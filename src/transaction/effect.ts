@@ -151,7 +151,11 @@ export async function takeEffect(
 ): Promise<Effected> {
   const { activation } = env;
   if (activation === undefined || ground === undefined) {
-    const words = "the engine was not restarted: the change takes effect with its next start";
+    const { restartedBy: by } = env.site;
+    const words =
+      by === undefined
+        ? "the engine was not restarted: the change takes effect with its next start"
+        : `${by} restarts the engine by itself when it sees the change: that was not waited for`;
     return {
       restart: { done: false, needed: true, words },
       served: false,
@@ -159,7 +163,11 @@ export async function takeEffect(
     };
   }
   const { baseline, inputs } = ground;
-  const { unitName } = activation.live;
+  const { unitName, restartedBy } = activation.live;
+  const restarted =
+    restartedBy === undefined
+      ? `${unitName} was restarted and`
+      : `${restartedBy} has restarted the engine by itself, which`;
   if (baseline.kind === "stopped") {
     const words = `${unitName} is not running: the change takes effect when it is started`;
     return { restart: { done: false, needed: false, words }, served: false };
@@ -184,13 +192,13 @@ export async function takeEffect(
   const verdict = await activate(env, activation, state, operation, effect.owner, line, false);
   // What was broken before cannot speak against what was done.
   if (baseline.kind === "broken" && verdict.kind !== "served") {
-    const words = `${unitName} was restarted and does not work, as before`;
+    const words = `${restarted} does not work, as before`;
     return { restart: { done: true, needed: false, words }, served: false };
   }
   // A run that was told to stop has not waited as long as it should.
   const isOver = env.signal?.aborted !== true;
   await conclude(activation, state, operation, effect.owner, verdict, isOver);
-  const words = `${unitName} was restarted and serves ${present.length === 0 ? "what it served before" : present.toSorted().join(", ")}`;
+  const words = `${restarted} serves ${present.length === 0 ? "what it served before" : present.toSorted().join(", ")}`;
   return { restart: { done: true, needed: false, words }, served: true };
 }
 
@@ -204,7 +212,7 @@ async function conclude(
 ): Promise<void> {
   if (verdict.kind === "served") return;
   if (verdict.kind === "unknown" && !(undoOnTimeout && isOver))
-    throw (await import("./activate.ts")).cannotVerify(live.unitName, verdict.why, owner);
+    throw (await import("./activate.ts")).cannotVerify(live, verdict.why, owner);
   const why = verdict.kind === "failed" ? verdict.why : `it was not seen in time that ${verdict.why}`;
   state.append(operation, { step: "failed", why });
   throw new ShimctlError("engine-failed", `The engine does not work with the change: ${why}`, {

@@ -74,14 +74,32 @@ export interface Planned {
   readonly expectation: Expectation;
 }
 
-/** Refuses before anything is written what could not be written whole, or what others than root may write as well. */
-export function refuseUnwritable(host: Host, edits: readonly FileEdit[]): void {
-  if (edits.length === 0) return;
+/**
+ * Refuses before anything is written what could not be written whole, or what others than root may write as well.
+ * @returns a warning where others may by the engine's own design
+ */
+export function refuseUnwritable(
+  { host, site }: Pick<Environment, "host" | "site">,
+  edits: readonly FileEdit[],
+): Problem[] {
+  if (edits.length === 0) return [];
   const record = `${stateFolder}/record.json`;
   for (const edit of edits) preflight(host, edit.path, edit.tempDir);
   preflight(host, record);
-  for (const path of [...edits.map((edit) => edit.path), record]) refuseShared(host, path);
+  const sharers = [...edits.map((edit) => edit.path), record].flatMap(
+    (path) => refuseShared(host, path, site.sharedWith) ?? [],
+  );
   refuseFull(host, edits.flatMap(roomFor));
+  const [group] = sharers;
+  if (group === undefined || site.sharedWith === undefined) return [];
+  return [
+    {
+      severity: "warning",
+      rule: "shared-by-design",
+      message: `Members of group '${group}' may write to this folder, as ${site.source?.by ?? site.layout} lets them: on this node they are as good as root`,
+      path: site.sharedWith.path,
+    },
+  ];
 }
 
 /** Refuses to edit what the node's system keeps as it is. A file that is not there yet is ours. */

@@ -190,7 +190,7 @@ async function resume(work: Work): Promise<"finished" | { readonly against: stri
   // What was broken before cannot speak against what was done.
   if (verdict.kind !== "served" && restart.broken !== true) {
     const isOver = activation.undoOnTimeout && env.signal?.aborted !== true;
-    if (verdict.kind === "unknown" && !isOver) throw cannotVerify(restart.unit, verdict.why, begin.owner);
+    if (verdict.kind === "unknown" && !isOver) throw cannotVerify(activation.live, verdict.why, begin.owner);
     const why = verdict.kind === "failed" ? verdict.why : `it was not seen in time that ${verdict.why}`;
     state.append(begin.operation, { step: "failed", why });
     return { against: why };

@@ -115,7 +115,7 @@ async function repairLocked(env: Environment, request: RepairRequest, state: Nod
       refuseKept(env, found.edits);
       if (attempt > request.retries) throw tooBusy(found.edits);
       if (found.view !== undefined) env.proveWith?.(found.view);
-      refuseUnwritable(env.host, found.edits);
+      refuseUnwritable(env, found.edits);
       ground ??= await groundFor(env, state);
       const { view } = found;
       state.rebuild(() => rebuildRecord(view, env.site.rootFile, state.journal(), env.now()));
@@ -185,7 +185,7 @@ function optionsOf(
       hint: left,
     });
   const copy = copyOf(from, env.host, state, path);
-  if (from === "bak") refuseShared(env.host, copy.words);
+  if (from === "bak") refuseShared(env.host, copy.words, env.site.sharedWith);
   const broken = diagnose(env, state, { only: path })
     .findings.filter((finding) => finding.path === path)
     .map((finding) => ({ ...finding, remedy: `restore ${copy.words}` }));

@@ -1,4 +1,4 @@
-import type { FileEdit, Snapshot } from "../engine/backend.ts";
+import type { FileEdit, Problem, Snapshot } from "../engine/backend.ts";
 import { ShimctlError } from "../error.ts";
 import type { Handler } from "../handler/model.ts";
 import { inWords } from "../host/failure.ts";
@@ -63,10 +63,14 @@ export async function preview(
   const { seen, view } = readEngine(env.host, env.backend, env.site);
   state.rebuild(() => rebuildRecord(view, env.site.rootFile, state.journal(), env.now()));
   const planned = prepare(env, turn, seen, view, recordedOf(env, state, request));
-  refuseUnwritable(env.host, planned.edits);
+  const shared = refuseUnwritable(env, planned.edits);
   const needed = planned.edits.length > 0;
-  const words = needed ? "the engine would be restarted" : "nothing to restart for";
-  return outcome(planned, planned.edits.map(asChange), planned.notes, {
+  const { restartedBy: by } = env.site;
+  const would =
+    by === undefined ? "the engine would be restarted" : `${by} would restart the engine by itself`;
+  const words = needed ? would : "nothing to restart for";
+  const warnings = [...planned.warnings, ...shared];
+  return outcome({ ...planned, warnings }, planned.edits.map(asChange), planned.notes, {
     restart: { done: false, needed, words },
     adopted: adoptions(planned.edits),
   });
@@ -160,6 +164,8 @@ interface Progress {
   /** The last one that was carried out. */
   last: Planned | undefined;
   ground: Ground | undefined;
+  /** That others may write there too, by the engine's own design. */
+  shared: readonly Problem[];
   /** Handlers that pods use, and that `apply` therefore leaves. */
   inUse: ReadonlySet<string>;
   /** What the record says of it afterwards. */
@@ -179,6 +185,7 @@ async function change(
     first: undefined,
     last: undefined,
     ground: undefined,
+    shared: [],
     inUse: new Set(),
     hold: undefined,
     complete: false,
@@ -217,7 +224,13 @@ async function changeUntilStill(
           ? [`the restart brought others' changes into effect too: ${foreign.join(", ")}`]
           : [];
       return outcome(
-        { ...planned, previous, expectation, proof: proved },
+        {
+          ...planned,
+          previous,
+          expectation,
+          proof: proved,
+          warnings: [...planned.warnings, ...progress.shared],
+        },
         squash(changes),
         [...notes, ...first.notes, ...also],
         {
@@ -243,7 +256,7 @@ async function changeUntilStill(
     }
 
     env.step("journal");
-    refuseUnwritable(host, planned.edits);
+    progress.shared = refuseUnwritable(env, planned.edits);
     const folders = missingFolders(host, planned.edits);
     if (progress.first === undefined) begin(env, state, operation, request, planned, folders);
     progress.first ??= planned;

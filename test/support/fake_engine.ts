@@ -25,6 +25,8 @@ export class FakeEngine {
   killsUs = false;
   /** How a restart ends that goes on when its time is over. */
   restartEnds: string | undefined;
+  /** Who restarts it without being asked. */
+  restartedBy: string | undefined;
   private readonly environment: () => Environment;
 
   constructor(environment: () => Environment) {
@@ -62,6 +64,8 @@ export class FakeEngine {
   get live(): LiveEngine {
     return {
       unitName: "containerd.service",
+      ...(this.restartedBy === undefined ? {} : { restartedBy: this.restartedBy }),
+      hasSocket: () => true,
       status: async () =>
         this.cri === "up"
           ? { kind: "up", version: "2.1.9", ready: true, handlers: this.served, defaultHandler: "runc" }

@@ -2,6 +2,7 @@ import { afterEach, beforeEach, describe, expect, test } from "bun:test";
 import { chmodSync, chownSync, mkdirSync, symlinkSync } from "node:fs";
 import process from "node:process";
 import { engineCases, markedCase } from "../support/engine_case.ts";
+import { microk8sNode } from "../support/microk8s_sed.ts";
 import { Node } from "../support/node.ts";
 
 const isRoot = process.geteuid?.() === 0;
@@ -98,6 +99,71 @@ describe.skipIf(!isRoot)(
     });
   },
 );
+
+describe.skipIf(!isRoot)("MicroK8s lets its group write to its template", () => {
+  const gid = 4712;
+  const args = "/var/snap/microk8s/7394/args";
+  const template = `${args}/containerd-template.toml`;
+
+  function shared(group = `microk8s:x:${gid}:\n`): Node {
+    const it = microk8sNode("1.7.24");
+    it.place("/etc/group", `root:x:0:\nusers:x:4713:\n${group}`);
+    for (const path of [args, template]) chownSync(it.root + path, 0, gid);
+    chmodSync(it.root + args, 0o770);
+    chmodSync(it.root + template, 0o660);
+    return it;
+  }
+
+  for (const name of ["microk8s", "snap_microk8s"]) {
+    test(`which is said where the group is '${name}', and the file keeps its group and mode`, async () => {
+      using it = shared(`${name}:x:${gid}:alice\n`);
+      const before = it.tree();
+      for (const args of [["--dry-run"], []]) {
+        const { code, err } = await it.run(["install", "kata-qemu", ...args]);
+        expect([code, err]).toEqual([
+          0,
+          expect.stringContaining(
+            `Members of group '${name}' may write to this folder, as MicroK8s lets them: on this node they are as good as root (/var/snap/microk8s/current/args)`,
+          ),
+        ]);
+      }
+      const facts = (tree: Record<string, string>) => tree[template]?.split(" ").slice(0, 2);
+      expect(facts(it.tree())).toEqual(facts(before));
+      expect((await it.run(["uninstall", "--all"])).code).toBe(0);
+      expect(it.tree()).toEqual(before);
+    });
+  }
+
+  const refused: Readonly<Record<string, readonly [change: (it: Node) => void, hint: string]>> = {
+    "another group": [(it) => it.place("/etc/group", "root:x:0:\n"), `chmod g-w ${template}`],
+    "every user": [(it) => chmodSync(it.root + template, 0o666), `chmod o-w ${template}`],
+    "the folder's owner": [(it) => chownSync(it.root + args, 4711, gid), `chown root ${args}`],
+    "the group, but above the folder": [
+      (it) => {
+        chownSync(`${it.root}/var/snap/microk8s`, 0, gid);
+        chmodSync(`${it.root}/var/snap/microk8s`, 0o775);
+      },
+      "chmod g-w /var/snap/microk8s",
+    ],
+  };
+  for (const [who, [change, hint]] of Object.entries(refused)) {
+    test(`not so ${who}`, async () => {
+      using it = shared();
+      change(it);
+      const before = it.tree();
+      const { code, err } = await it.run(["install", "kata-qemu"]);
+      expect([code, err]).toEqual([6, expect.stringContaining(`run ${hint}, then`)]);
+      expect(it.tree()).toEqual(before);
+    });
+  }
+
+  test("and no other layout does, whatever its group is called", async () => {
+    node.place("/etc/group", `microk8s:x:${gid}:\n`);
+    chownSync(`${node.root}/etc/containerd`, 0, gid);
+    chmodSync(`${node.root}/etc/containerd`, 0o775);
+    expect((await node.run(["install", "kata-qemu"])).code).toBe(6);
+  });
+});
 
 describe("a symbolic link in the node's files", () => {
   for (const engineCase of engineCases) {

@@ -15,6 +15,7 @@ import type {
   ForeignDefinition,
   Holding,
   ServedHandler,
+  Site,
   Snapshot,
   Unmarked,
 } from "../backend.ts";
@@ -25,6 +26,7 @@ import { check } from "./check.ts";
 import { globMatcher, hasMeta } from "./glob.ts";
 import { assertExtensible, editFor, type Goal } from "./goal.ts";
 import { handlerLine, type Loaded, type OwnedBlock, sharedOwner, textOf, walk } from "./load.ts";
+import { stageMerged, wantMerged } from "./merged.ts";
 import { needs } from "./needs.ts";
 import {
   composed,
@@ -52,12 +54,14 @@ import {
   strays,
   type Understood,
   understand,
+  valuesOf,
 } from "./understand.ts";
 import { versionFor } from "./version.ts";
 
 export const containerd: Backend = {
   name: "containerd",
   want(site, seen) {
+    if (site.source?.kind === "merged") return wantMerged(site, site.source, seen);
     const source = renderedSource(site);
     const templates = source?.templates.map(({ path }) => path) ?? [];
     if (!seen.files.has(site.rootFile))
@@ -68,7 +72,13 @@ export const containerd: Backend = {
     if (isMissing && !seen.folders.has(folder)) return { files: [], folders: [folder] };
     const bare = withoutEchoes(site, seen);
     const version = versionFor(site, textOf(bare.files.get(site.rootFile)));
-    const { wantedFiles, wantedFolders } = walk(site.rootFile, bare, version, importOf(site, version));
+    const { wantedFiles, wantedFolders } = walk(
+      site.rootFile,
+      bare,
+      version,
+      importOf(site, version),
+      valuesOf(site),
+    );
     const ours = [...strays(site, seen), ...templates].filter((path) => !seen.files.has(path));
     const folders = ourFolders(site).filter((folder) => !seen.folders.has(folder));
     return { files: [...wantedFiles, ...ours], folders: [...wantedFolders, ...folders] };
@@ -98,7 +108,10 @@ function view(node: Understood): EngineView {
     unmarked: (installed) => unmarked(node, installed),
     check: (facts) => [...check(node, facts), ...newerBlocks([...node.loaded, ...node.unread])],
     needs: (handlers) => handlers.flatMap(needs),
-    stage: (folder) => stage(staged(node), folder),
+    stage: (folder) => {
+      const { source } = node.site;
+      return source?.kind === "merged" ? stageMerged(node, source, folder) : stage(staged(node), folder);
+    },
     expect: (owner, desired) => {
       const present = desired.map((handler) => handler.name);
       const before = handlersOf(owner).map((handler) => handler.name);
@@ -217,7 +230,7 @@ function isServed(node: Understood, file: Loaded, block: OwnedBlock): boolean {
 
 /** The last file that defines a handler: the one that wins. */
 function definer(node: Understood, name: string): Loaded | undefined {
-  const files = mergesTables(node.version)
+  const files = node.merges
     ? node.loaded
     : node.rendering !== undefined
       ? inEffect(node)
@@ -271,9 +284,10 @@ function plan(
   }
   if (node.rendering !== undefined)
     return planRendered(node, node.rendering, owner, { handlers, held, taking, adopting });
-  return mergesTables(node.version)
+  const kind = node.site.source?.kind;
+  return kind === "merged" || (node.merges && kind !== "template")
     ? planDropIn(node, owner, handlers, taking)
-    : planWinner(node, owner, handlers, taking);
+    : planBlock(node, owner, handlers, taking);
 }
 
 /** Every definition of a handler that is not the owner's, where it may be taken over; it throws where not. */
@@ -297,18 +311,16 @@ function adoptedFor(
     refuseRendered(node.rendering, root, node.id, name, holding.length > 0 ? owner : undefined);
   // 1.x has one table in effect and the others masked; 2.x makes one of them all.
   const merged = meaningIn(node.effectiveBare, node.id, name);
-  const foreign = node.loaded
-    .filter((file) => tableAt(runtimesAt(file.mergedBare, node.id), name) !== undefined)
-    .filter((file) => !(isOver && file === root))
-    .map((file) => ({
-      path: file.path,
-      line: handlerLine(file, name),
-      owner: undefined,
-      meaning:
-        mergesTables(node.version) || file === node.winner
-          ? merged
-          : meaningIn(file.mergedBare, node.id, name),
-    }));
+  const defining = node.loaded.filter(
+    (file) => tableAt(runtimesAt(file.mergedBare, node.id), name) !== undefined && !(isOver && file === root),
+  );
+  for (const file of defining) refuseOwn(node.site, file, name);
+  const foreign = defining.map((file) => ({
+    path: file.path,
+    line: handlerLine(file, name),
+    owner: undefined,
+    meaning: node.merges || file === node.winner ? merged : meaningIn(file.mergedBare, node.id, name),
+  }));
   const owned = [...node.loaded, ...node.unread].flatMap((file) =>
     file.blocks
       .filter((block) => block.owner !== owner && block.owner !== sharedOwner && block.names.has(name))
@@ -355,6 +367,19 @@ function unmarked(node: Understood, installed: readonly Handler[]): Unmarked {
 
 function hasTables({ bareTable }: Loaded): boolean {
   return ids.some((id) => runtimesAt(bareTable, id) !== undefined);
+}
+
+/** What is rendered into a file at each start cannot be taken out of it. */
+function refuseOwn({ source }: Site, file: Loaded, name: string): void {
+  if (source?.kind !== "merged" || file.path !== source.into) return;
+  throw new ShimctlError(
+    "conflict",
+    `Cannot define handler '${name}', as ${source.by} defines it by itself`,
+    {
+      path: file.path,
+      hint: `leave '${name}' out of the command`,
+    },
+  );
 }
 
 /** What a handler's tables mean to the engine: without what they say and it would do anyway. */
@@ -404,7 +429,10 @@ function planDropIn(
   );
   const reached = here.find((file) => node.loaded.includes(file) && file.path !== site.rootFile);
   const target =
-    reached?.path ?? reachableDropIn(node, owner) ?? `${dropInFolder(site)}/${dropInName(owner)}`;
+    reached?.path ??
+    mergedDropIn(site, owner) ??
+    reachableDropIn(node, owner) ??
+    `${dropInFolder(site)}/${dropInName(owner)}`;
 
   const body = handlers.length === 0 ? undefined : blockBody(handlers, writeId);
   // Somebody may have made our file theirs.
@@ -573,6 +601,11 @@ function staged({ loaded, rendering }: Understood): readonly Loaded[] {
   return [composed(root, used), ...others.filter((file) => file !== used?.file)];
 }
 
+/** Where an owner's drop-in stands that the engine's starter merges. */
+function mergedDropIn({ source }: Site, owner: string): string | undefined {
+  return source?.kind === "merged" ? `${source.folder}/${dropInName(owner)}` : undefined;
+}
+
 /** A drop-in name that an import of somebody else reaches, so that the root file need not be touched. */
 function reachableDropIn(node: Understood, owner: string): string | undefined {
   const name = dropInName(owner);
@@ -615,24 +648,24 @@ function foreignReaches(node: Understood, path: string): boolean {
   );
 }
 
-/** containerd 1.x: one marked block per owner in the file whose CRI table is in effect. */
-function planWinner(
+/** containerd 1.x and templates: one marked block per owner in the file whose CRI table is in effect. */
+function planBlock(
   node: Understood,
   owner: string,
   handlers: readonly Handler[],
   taking: readonly Adopted[],
 ): FileEdit[] {
-  const { site, seen, schema, winner } = node;
+  const { site, seen, schema, winner, writeId, merges } = node;
   const left = (file: Loaded) => {
     const tables = takenIn(node, owner, file.path, taking).map(({ table }) => table);
     return tables.length === 0 ? file.bareText : takeOut(file.bareText, tables, owner, file.path);
   };
-  refuseUnmasking(node, taking, left);
+  if (!merges) refuseUnmasking(node, taking, left);
   const ourImport = importOf(site, node.version);
-  const body = handlers.length === 0 ? undefined : blockBody(handlers, criV2);
+  const body = handlers.length === 0 ? undefined : blockBody(handlers, writeId);
   if (body !== undefined)
     for (const { name } of handlers)
-      assertExtensible(left(winner), winner.path, ["plugins", criV2, "containerd", "runtimes", name]);
+      assertExtensible(left(winner), winner.path, ["plugins", writeId, "containerd", "runtimes", name]);
   const goal = (path: string, block: string | undefined): Goal => ({
     path,
     owner,
@@ -640,8 +673,8 @@ function planWinner(
     schema,
     ourImport,
     needsImport: () => false,
-    shared: (bareTable, others, stands) => lostDefault(bareTable, others, stands),
-    leavesShared: needsBuiltin,
+    shared: (bareTable, others, stands) => (merges ? undefined : lostDefault(bareTable, others, stands)),
+    leavesShared: (bareTable, shared) => !merges && needsBuiltin(bareTable, shared),
     isRoot: path === site.rootFile,
     mustStay: namedByImport(node, path) || isLinked(seen, path),
     taken: takenIn(node, owner, path, taking),

@@ -3,10 +3,11 @@ import { lineOf } from "../../toml/find.ts";
 import type { HostFacts, Problem } from "../backend.ts";
 import { tableAt } from "../tables.ts";
 import { handlerLine, sharedOwner } from "./load.ts";
+import { refusedAtStart } from "./managed.ts";
 import { renderedTwice } from "./rendered.ts";
 import { builtinSnapshotters, ioTypes, isPlaceholder, RuntimeTable } from "./rules.ts";
 import { builtinHandler, criImages, criV2, criV3, mergesTables, runtimesAt } from "./schema.ts";
-import { defaultHandler, type Understood } from "./understand.ts";
+import { defaultHandler, type Understood, valuesOf } from "./understand.ts";
 
 /** containerd's own rules on the merged configuration: what would stop the daemon, its CRI plugin, or a pod. */
 export function check(node: Understood, facts: HostFacts): Problem[] {
@@ -19,6 +20,7 @@ export function check(node: Understood, facts: HostFacts): Problem[] {
     ...ignored(node),
     ...templates(node),
     ...rendered(node),
+    ...refusedAtStart(node.site, node.loaded),
   ];
 }
 
@@ -56,6 +58,8 @@ function defaults(node: Understood): Problem[] {
   const name = defaultHandler(node.effective, node.id);
   const runtimes = runtimesAt(node.effective, node.id);
   if (isPlaceholder(name)) {
+    const values = valuesOf(node.site)[/^\$\{(\w+)\}$/.exec(name)?.[1] ?? ""] ?? [];
+    if (values.length > 0 && values.every((value) => tableAt(runtimes, value) !== undefined)) return [];
     return [
       {
         severity: "warning",
@@ -126,7 +130,8 @@ function handlers(node: Understood, facts: HostFacts): Problem[] {
     if (
       table.options?.["BinaryName"] !== undefined &&
       type !== runcType &&
-      type !== "io.containerd.runc.v1"
+      type !== "io.containerd.runc.v1" &&
+      !isPlaceholder(type)
     ) {
       found.push(
         problem(

@@ -211,8 +211,17 @@ export interface Walk {
   readonly wantedFolders: readonly string[];
 }
 
+/** By the name of a template's variable, what it may become: the first is what imports are followed with. */
+export type Values = Readonly<Record<string, readonly string[]>>;
+
 /** Follows imports breadth first, as containerd's LoadConfig does, as far as the snapshot reaches. */
-export function walk(rootFile: string, seen: Snapshot, version: EngineVersion, ourImport: string): Walk {
+export function walk(
+  rootFile: string,
+  seen: Snapshot,
+  version: EngineVersion,
+  ourImport: string,
+  values: Values = {},
+): Walk {
   const loaded: Loaded[] = [];
   const missing: { path: string; from: string; read: Read }[] = [];
   const wantedFiles: string[] = [];
@@ -236,12 +245,20 @@ export function walk(rootFile: string, seen: Snapshot, version: EngineVersion, o
     const file = loadFile(next.path, read, version, ourImport);
     loaded.push(file);
     for (const entry of file.imports) {
-      const { files, wanted } = filesOf(entry, seen);
+      const filled = fill(entry.text, values);
+      const { files, wanted } = filesOf(
+        filled === entry.text ? entry : resolveImport(filled, next.path, version),
+        seen,
+      );
       wantedFolders.push(...wanted);
       for (const path of files) pending.push({ path, from: next.path });
     }
   }
   return { loaded, missing, wantedFiles, wantedFolders };
+}
+
+function fill(text: string, values: Values): string {
+  return text.replace(/\$\{(\w+)\}/g, (variable, name: string) => values[name]?.[0] ?? variable);
 }
 
 /** The line on which a file defines a handler, under either plugin id. */

@@ -7,13 +7,19 @@ import { tableAt } from "../tables.ts";
 import { type Loaded, textOf, walk, withoutDoubled } from "./load.ts";
 import { renderedSource, withoutEchoes } from "./rendered.ts";
 import { criImages, criV2, criV3, mergesTables, migratesEachFile } from "./schema.ts";
-import { importOf } from "./understand.ts";
+import { importOf, valuesOf } from "./understand.ts";
 import { versionFor } from "./version.ts";
 
 export const containerdMending: Mending = {
   acceptsMark: false,
   tempDir: () => undefined,
   leaves(site, path) {
+    if (site.source?.kind === "merged") {
+      const { by, into } = site.source;
+      return path === site.rootFile || path === into
+        ? `restart ${by}, which writes this file anew`
+        : undefined;
+    }
     const source = renderedSource(site);
     if (source === undefined) return undefined;
     const { by, templates } = source;
@@ -23,9 +29,11 @@ export const containerdMending: Mending = {
     return undefined;
   },
   remedies(site, seen, cut) {
+    // What its starter renders, it renders again.
+    if (site.source?.kind === "merged") return [];
     const bare = withoutEchoes(site, seen);
     const version = versionFor(site, textOf(bare.files.get(site.rootFile)));
-    const walked = walk(site.rootFile, bare, version, importOf(site, version));
+    const walked = walk(site.rootFile, bare, version, importOf(site, version), valuesOf(site));
     const found = [
       ...lostVersion(walked.loaded[0], version, cut.some(isVersion)),
       ...dangling(walked),

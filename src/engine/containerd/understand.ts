@@ -3,7 +3,8 @@ import type { TomlTable } from "../../toml/parse.ts";
 import type { EngineVersion, Site, Snapshot } from "../backend.ts";
 import { mergeTables, tableAt } from "../tables.ts";
 import { hasMeta } from "./glob.ts";
-import { type Loaded, loadFile, textOf, walk } from "./load.ts";
+import { type Loaded, loadFile, textOf, type Values, walk } from "./load.ts";
+import { understandMerged } from "./merged.ts";
 import { type Rendering, renderedSource, renderingOf, renderingRefusal, withoutEchoes } from "./rendered.ts";
 import { builtinHandler, criV2, criV3, mergesTables, migratesEachFile, runtimesAt } from "./schema.ts";
 import { refusalOf, rootSchema, versionFor } from "./version.ts";
@@ -14,17 +15,16 @@ export function dropInFolder(site: Site): string {
 
 /** The folders in which drop-ins of ours may stand. */
 export function ourFolders(site: Site): readonly string[] {
-  return renderedSource(site)?.dropIns ?? [dropInFolder(site)];
+  const { source } = site;
+  return renderedSource(site)?.dropIns ?? [source?.kind === "merged" ? source.folder : dropInFolder(site)];
 }
 
 /**
- * An absolute glob that matches only our files: a file that is missing then never stops the engine. 1.x gets no
- * import of ours, so whatever stands in its lists is somebody else's; and so does a file that is written anew.
+ * An absolute glob that matches only our files: a file that is missing then never stops the engine. 1.x and a template
+ * get no import of ours, so whatever stands in their lists is somebody else's; nor does a file that is written anew.
  */
 export function importOf(site: Site, version: EngineVersion): string {
-  return mergesTables(version) && renderedSource(site) === undefined
-    ? `${dropInFolder(site)}/*-shimctl-*.toml`
-    : "";
+  return mergesTables(version) && site.source === undefined ? `${dropInFolder(site)}/*-shimctl-*.toml` : "";
 }
 
 export function dropInName(owner: string): string {
@@ -52,6 +52,8 @@ export interface Understood {
   readonly missing: ReturnType<typeof walk>["missing"];
   /** Files of ours that nothing imports. */
   readonly unread: readonly Loaded[];
+  /** Whether handlers of several files add up; on 1.x, one file's CRI table replaces those of all others. */
+  readonly merges: boolean;
   /** Under which plugin id the engine finds handlers once it has merged its files. */
   readonly id: string;
   /** Under which plugin id ours are written: that of the root file's version. */
@@ -68,6 +70,8 @@ export interface Understood {
 }
 
 export function understand(site: Site, asSeen: Snapshot): Understood {
+  const { source } = site;
+  if (source?.kind === "merged") return understandMerged(site, source, asSeen);
   const seen = withoutEchoes(site, asSeen);
   const rootRead = seen.files.get(site.rootFile);
   if (hasMeta(site.rootFile)) {
@@ -78,7 +82,13 @@ export function understand(site: Site, asSeen: Snapshot): Understood {
     );
   }
   const version = versionFor(site, textOf(rootRead));
-  const { loaded: read, missing } = walk(site.rootFile, seen, version, importOf(site, version));
+  const { loaded: read, missing } = walk(
+    site.rootFile,
+    seen,
+    version,
+    importOf(site, version),
+    valuesOf(site),
+  );
   const rendering = renderingOf(site, seen, version);
   const [root, ...others] = read;
   if (root === undefined) {
@@ -113,7 +123,9 @@ export function understand(site: Site, asSeen: Snapshot): Understood {
       return mergeTables(table(root), table(template));
     return last === undefined ? root.bareTable : table(last);
   };
-  const winner = loaded.findLast((file) => tableAt(file.bareTable, "plugins", criV2) !== undefined) ?? root;
+  const last = loaded.findLast((file) => tableAt(file.bareTable, "plugins", criV2) !== undefined);
+  // A template takes ours wherever tables add up.
+  const winner = source?.kind === "template" && mergesTables(version) ? root : (last ?? root);
   const effective = merge((file) => file.merged);
   const effectiveBare = merge((file) => file.mergedBare);
   const newIdUsed = runtimesAt(
@@ -130,6 +142,7 @@ export function understand(site: Site, asSeen: Snapshot): Understood {
     loaded,
     missing,
     unread,
+    merges: mergesTables(version),
     id,
     writeId,
     refusal,
@@ -141,10 +154,15 @@ export function understand(site: Site, asSeen: Snapshot): Understood {
 }
 
 /** The files whose CRI tables count: all of them on 2.x; on 1.x one, with the template that it is made from. */
-export function inEffect({ version, loaded, winner, rendering }: Understood): readonly Loaded[] {
-  if (mergesTables(version)) return loaded;
+export function inEffect({ merges, loaded, winner, rendering }: Understood): readonly Loaded[] {
+  if (merges) return loaded;
   const template = rendering?.used?.file;
   return template !== undefined && winner === loaded[0] ? [winner, template] : [winner];
+}
+
+/** What a template's variables become, as far as imports go. */
+export function valuesOf({ source }: Site): Values {
+  return (source?.kind === "template" ? source.values : undefined) ?? {};
 }
 
 export function defaultHandler(effective: TomlTable, id: string): string {
