@@ -124,7 +124,8 @@ function settle(evident: readonly Evident[], daemons: readonly Daemon[]): Eviden
   // One that may run, for all that is known, counts as much.
   const rest = evident.filter((each) => each !== only);
   const mayBeMeant = (each: Evident) =>
-    each.layout.bringsKubelet === true || states(each).includes(undefined);
+    (each.layout.bringsKubelet === true && only?.layout.bringsKubelet !== true) ||
+    states(each).includes(undefined);
   if (only !== undefined && others.length === 0 && !rest.some(mayBeMeant)) return only;
   throw ambiguous(evident);
 }

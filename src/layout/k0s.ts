@@ -15,6 +15,7 @@ const dataDir = "/var/lib/k0s";
 const k0s = {
   ...ownContainerd,
   family: "k0s",
+  bringsKubelet: true,
   places: (host: HostFiles, daemon: Daemon | undefined): Places => ({
     rootFile,
     source: sourceOf(host),

@@ -14,6 +14,7 @@ const unit = "snap.microk8s.daemon-containerd.service";
 export const microk8s: Layout = {
   ...ownContainerd,
   name: "microk8s",
+  bringsKubelet: true,
   title: "MicroK8s",
   unit,
   // Its program is a shell script of the snap, which containerd takes the place of.
