@@ -5,7 +5,7 @@ import { refuseUnmounted } from "../host/unmounted.ts";
 import { refuseElsewhere } from "./elsewhere.ts";
 import type { Daemon, Found, Layout, Places, Wish } from "./layout.ts";
 import { daemonFor, evidenceFor } from "./own_daemon.ts";
-import { refuseGuess, sourcePaths, withoutGuesses } from "./partly_mounted.ts";
+import { refuseGuess, refuseUnseenSystem, sourcePaths, withoutGuesses } from "./partly_mounted.ts";
 import { layouts } from "./registry.ts";
 
 /**
@@ -46,8 +46,11 @@ export function detect(
   }
   const daemon = daemonFor(layout, daemons, wish);
   const places = layout.places(withoutGuesses(host), daemon);
-  if (host.unmounted !== undefined && wish.layout === undefined)
+  if (host.unmounted !== undefined && wish.layout === undefined) {
     refuseGuess(host, layout, chosen?.evidence ?? said, places, daemon);
+    const special = named.filter(({ refines }) => [refines].flat().includes(layout.name));
+    refuseUnseenSystem(host, layout, special);
+  }
   const rootFile = wish.config ?? places.rootFile;
   const source = rootFile === places.rootFile ? places.source : undefined;
   if (daemon !== undefined) refuseElsewhere(host, layout, daemon, places, wish);

@@ -1,6 +1,7 @@
 import { ShimctlError } from "../error.ts";
 import type { HostFiles } from "../host/host.ts";
 import { refuseUnmounted } from "../host/unmounted.ts";
+import { systemFiles } from "./evidence.ts";
 import type { Daemon, Layout, Places } from "./layout.ts";
 
 /** What a layout reads to tell where files are has to be the node's: nobody can tell from what is not mounted. */
@@ -37,6 +38,24 @@ export function refuseGuess(
         host.unmounted?.(bus) === undefined
           ? `start the engine, or pass --layout ${layout.name}`
           : `mount the node's ${bus} at ${host.root}${bus}, or pass --layout ${layout.name}`,
+    },
+  );
+}
+
+/**
+ * A system that writes the engine's configuration itself looks like an ordinary node but for the file that names it:
+ * on Talos, /etc/containerd is that of an engine which runs no pods.
+ * @param special the layouts that a node of this one may be, for all that its engine shows
+ */
+export function refuseUnseenSystem(host: HostFiles, layout: Layout, special: readonly Layout[]): void {
+  const kept = special.find(({ document, refuses }) => document !== undefined && refuses !== undefined);
+  if (kept === undefined || systemFiles.some((path) => host.unmounted?.(path) === undefined)) return;
+  throw new ShimctlError(
+    "unsupported-node",
+    `Cannot tell ${layout.title} from ${kept.title} and others that keep their engine's configuration themselves, as what names the node's system is not mounted below ${host.root}`,
+    {
+      path: "/usr/lib/os-release",
+      hint: `mount the node's /usr/lib at ${host.root}/usr/lib, read-only, or pass --layout ${layout.name}`,
     },
   );
 }

@@ -20,7 +20,7 @@ const mounts = [
   "/run/shimctl",
   "/var/lib/shimctl",
 ];
-const readOnly = ["/usr/bin", "/usr/local/bin"];
+const readOnly = ["/usr/bin", "/usr/lib", "/usr/local/bin"];
 
 /** Where the node sees what is in the image. */
 const files = "/usr/libexec/shimctl-image";

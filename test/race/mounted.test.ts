@@ -7,6 +7,7 @@ import { dirname } from "node:path";
 import { openHost } from "../../src/host/root.ts";
 import { layouts } from "../../src/layout/registry.ts";
 import { compiled } from "../support/binary.ts";
+import { distributions } from "../support/distributions.ts";
 import { whyNot } from "../support/needs.ts";
 import { treeOf } from "../support/tree.ts";
 
@@ -76,10 +77,20 @@ interface Document extends Omit<Answer, "error"> {
   readonly warnings: readonly { readonly message: string }[];
 }
 
+interface Status extends Document {
+  readonly layout: { readonly name: string; readonly refusal: string | null };
+  readonly engine: { readonly rootFile: string };
+}
+
+/** Without the folders that mounting makes. */
+function filesOf(tree: Record<string, string>): Record<string, string> {
+  return Object.fromEntries(Object.entries(tree).filter(([, facts]) => !facts.startsWith("4")));
+}
+
 const config = "/etc/containerd/config.toml";
 const socket = "/run/containerd/containerd.sock";
 const own = ["/var/lib/shimctl", "/run/shimctl", "/run/lock"] as const;
-const all = ["/etc/containerd", "/run/containerd", ...own] as const;
+const all = ["/etc/containerd", "/run/containerd", "/usr/lib", ...own] as const;
 const without = (path: string) => all.filter((each) => each !== path);
 
 /** A node of containerd whose socket is there, as far as anybody sees. */
@@ -88,6 +99,7 @@ function vanilla(text = "version = 3\n"): Mounted {
   node.place(config, text);
   node.place(socket);
   node.place("/usr/bin/crun");
+  node.place("/usr/lib/os-release", "ID=debian\n");
   return node;
 }
 
@@ -157,7 +169,9 @@ describe.skipIf(problem !== undefined)("where some folders of a node are mounted
         "Cannot use this node, as its /var/lib/shimctl is not mounted below /host",
       );
     // It looks at the engine's files alone.
-    expect(node.run(["/etc/containerd", "/run/containerd"], "check", "--engine-version", "2.1.9")).toEqual({
+    expect(
+      node.run(["/etc/containerd", "/run/containerd", "/usr/lib"], "check", "--engine-version", "2.1.9"),
+    ).toEqual({
       result: "ok",
     });
   });
@@ -200,6 +214,50 @@ describe.skipIf(problem !== undefined)("where some folders of a node are mounted
     });
     expect(node.run([...all, "/opt/tool"], ...install)).toEqual({ result: "changed" });
   });
+
+  test("what says which system it is is not guessed: Talos and Bottlerocket have a containerd like any other", () => {
+    const node = vanilla();
+    expect(node.run(without("/usr/lib"), ...install).error).toEqual({
+      message:
+        "Cannot tell containerd from packages from Flatcar Container Linux and others that keep their engine's configuration themselves, as what names the node's system is not mounted below /host",
+      path: "/usr/lib/os-release",
+      hint: "mount the node's /usr/lib at /host/usr/lib, read-only, or pass --layout vanilla",
+    });
+    expect(node.run(without("/usr/lib"), ...install, "--layout", "vanilla")).toEqual({ result: "changed" });
+    node.place("/usr/lib/os-release", "ID=talos\n");
+    // Its own engine reads another folder.
+    expect(node.run(all, ...install).error?.message).toContain("its /etc/cri is not mounted");
+  });
+
+  describe.each(distributions.map((each) => [each.name, each] as const))(
+    "%s, whose engine's folders are mounted, without /proc and the bus",
+    (_, { layout: name, files, rootFile, refused, version }) => {
+      test("is changed where its engine reads, or refused", () => {
+        const layout = layouts.find((each) => each.name === name);
+        const places = layout?.places(openHost(folderFor("empty")), undefined);
+        const node = new Mounted();
+        for (const [path, text] of Object.entries(files)) node.place(path, text);
+        node.place(places?.socket ?? "");
+        const right = rootFile ?? places?.rootFile ?? "";
+        const folders = [dirname(right), dirname(places?.socket ?? "")];
+        const before = treeOf(node.node);
+        const args = ["--engine-version", version, "--dry-run", "--allow-missing"];
+        for (const mounts of [folders, [...folders, "/usr/lib"]]) {
+          const { error, layout: found, engine } = node.document([...mounts, ...own], "status") as Status;
+          if (error === null && found.refusal === null)
+            expect([found.name, engine.rootFile]).toEqual([found.name, right]);
+          const ran = node.run([...mounts, ...own], "install", "crun", ...args);
+          // Which engine the kubelet of minikube uses stands in a file of /etc, where that is mounted.
+          if (refused && name !== "minikube") expect(ran.error).toBeDefined();
+          if (ran.error !== undefined)
+            expect(ran.error.hint).toMatch(/^(mount|pass|no document) |`shimctl render /);
+        }
+        for (const folder of [...folders, ...own, "/usr/lib"])
+          mkdirSync(node.node + folder, { recursive: true });
+        expect(filesOf(treeOf(node.node))).toEqual(filesOf(before));
+      });
+    },
+  );
 
   for (const layout of layouts) {
     const { rootFile, socket: its } = layout.places(openHost(folderFor("empty")), undefined);
