@@ -130,7 +130,7 @@ function dropIns({ name, engine }: Layout, { rootFile, source }: Places): string
   if (source?.kind === "merged") return code(`${source.folder}/${file}`);
   if (source?.kind === "template") return "-";
   return engine === "crio"
-    ? code(`${crioFolder(site)}/${file.replace(/toml$/, "conf")}`)
+    ? code(`${crioFolder}/${file.replace(/toml$/, "conf")}`)
     : `${code(`${dropInFolder(site)}/${file}`)} \\*`;
 }
 

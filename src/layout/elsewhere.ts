@@ -1,6 +1,7 @@
 import { ShimctlError } from "../error.ts";
 import type { HostFiles } from "../host/host.ts";
 import { engineSettings, isKnown } from "./command_line.ts";
+import { dropIns } from "./crio.ts";
 import type { Daemon, Layout, Places, Wish } from "./layout.ts";
 
 /** An engine that is started on another file than the one that is to be changed would never read what we write. */
@@ -35,12 +36,11 @@ export function refuseElsewhere(
       { path: rootFile, hint: `pass --config ${config}` },
     );
   }
-  const usual = `${rootFile.slice(0, rootFile.lastIndexOf("/"))}/crio.conf.d`;
-  if (configDir !== undefined && !isSame(host, configDir, usual)) {
+  if (configDir !== undefined && !isSame(host, configDir, dropIns)) {
     throw new ShimctlError(
       "unsupported-node",
       `Cannot use this folder of drop-ins, as ${starts} on another one: ${configDir}`,
-      { path: usual, hint: `take --config-dir out of ${daemon.files?.at(-1) ?? "its command line"}` },
+      { path: dropIns, hint: `take --config-dir out of ${daemon.files?.at(-1) ?? "its command line"}` },
     );
   }
 }

@@ -125,6 +125,22 @@ describe("a unit that starts the engine", () => {
     });
   });
 
+  test("of CRI-O on a root file elsewhere reads the usual folder of drop-ins all the same", async () => {
+    using node = new Node("1.36.3");
+    node.place("/etc/other/crio.conf", "[crio]\n");
+    node.place("/etc/crio/crio.conf.d/10-crio.conf", "[crio.runtime.runtimes.theirs]\n");
+    node.place(`${units}/crio.service`, containerd("/usr/bin/crio --config /etc/other/crio.conf"));
+    const options = ["--config", "/etc/other/crio.conf"];
+    const before = node.tree();
+    expect((await node.run(["install", "kata-qemu", ...options])).code).toBe(0);
+    expect(node.text("/etc/crio/crio.conf.d/50-shimctl-default.conf")).toContain("kata-qemu");
+    expect((await node.run(["status", ...options])).out).toContain("theirs");
+    // One of its files can still be looked at alone.
+    expect((await node.run(["check", "/etc/crio/crio.conf.d/10-crio.conf"])).code).toBe(0);
+    expect((await node.run(["uninstall", "--all", ...options])).code).toBe(0);
+    for (const [path, content] of Object.entries(before)) expect(node.tree()[path]).toBe(content);
+  });
+
   test("under any name is found in the administrator's folder, and its binary is the one whose version counts", async () => {
     using node = nodeWith({ "/etc/systemd/system/kube-engine.service": containerd("/opt/bin/containerd") });
     expect((await layoutOf(node)).evidence[0]).toBe("/etc/systemd/system/kube-engine.service: containerd");
