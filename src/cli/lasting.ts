@@ -1,4 +1,5 @@
 import { ShimctlError } from "../error.ts";
+import { shellWord } from "../shell_word.ts";
 import type { Outcome } from "../transaction/outcome.ts";
 import type { Node } from "./node.ts";
 import type { Parsed } from "./options.ts";
@@ -78,11 +79,6 @@ export function renderCommand({ layout, site }: Node["found"], { command, args, 
     ...option("-f", file),
     ...(names.length === 0 && file === undefined ? ["HANDLER..."] : names),
   ]
-    .map(quoted)
+    .map(shellWord)
     .join(" ");
-}
-
-/** As a shell takes it. */
-function quoted(word: string): string {
-  return /^[\w@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`;
 }

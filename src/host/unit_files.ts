@@ -8,6 +8,12 @@ export interface Wanted {
   /** Names that their units may have, as systemctl(1) takes patterns: `k3s*.service`. */
   readonly units: readonly string[];
   isOne(daemon: Daemon): boolean;
+  /** Units that are told of whatever they start: a script may start the daemon. */
+  readonly always?: ReadonlySet<string>;
+}
+
+export function isWanted({ always, isOne }: Wanted, daemon: Daemon): boolean {
+  return isOne(daemon) || (daemon.unit !== undefined && always?.has(daemon.unit) === true);
 }
 
 /** Where units stand, those that count most first (systemd.unit(5), "Unit File Load Path"). */
@@ -40,7 +46,7 @@ export function daemonsInFiles(host: HostFiles, wanted: Wanted): Daemon[] {
       if (name.endsWith(".service") && (matches(name) || ownFolders.includes(folder))) names.add(name);
   return [...names].sort().flatMap((name) => {
     const daemon = daemonOf(host, name, listed);
-    return daemon !== undefined && wanted.isOne(daemon) ? [daemon] : [];
+    return daemon !== undefined && isWanted(wanted, daemon) ? [daemon] : [];
   });
 }
 

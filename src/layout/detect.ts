@@ -2,7 +2,7 @@ import type { EngineVersion } from "../engine/backend.ts";
 import { ShimctlError } from "../error.ts";
 import type { HostFiles } from "../host/host.ts";
 import { refuseUnmounted } from "../host/unmounted.ts";
-import { refuseElsewhere } from "./elsewhere.ts";
+import { refuseElsewhere, refuseWrapped } from "./elsewhere.ts";
 import type { Daemon, Found, Layout, Places, Wish } from "./layout.ts";
 import { daemonFor, evidenceFor } from "./own_daemon.ts";
 import { refuseGuess, sourcePaths, withoutGuesses } from "./partly_mounted.ts";
@@ -49,7 +49,8 @@ export function detect(
   if (host.unmounted !== undefined && wish.layout === undefined)
     refuseGuess(host, layout, chosen?.evidence ?? said, places, daemon);
   const rootFile = wish.config ?? places.rootFile;
-  if (daemon !== undefined) refuseElsewhere(host, layout, daemon, places, wish);
+  if (daemon === undefined) refuseWrapped(layout, daemons, places, wish);
+  else refuseElsewhere(host, layout, daemon, places, wish);
   refuseUnmounted(host, [rootFile, ...sourcePaths(places), places.socket]);
   return {
     layout,
