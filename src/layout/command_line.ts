@@ -52,7 +52,7 @@ const grammars: Readonly<Record<EngineName, Grammar>> = {
 /** What a daemon that is the engine itself was told; `undefined` for one that only starts it. */
 export function engineSettings(
   engine: EngineName,
-  { argv, environment }: Daemon,
+  { argv, environment }: Pick<Daemon, "argv" | "environment">,
 ): EngineSettings | undefined {
   const grammar = grammars[engine] as Grammar | undefined;
   if (grammar === undefined || programOf(argv) !== engine) return undefined;
