@@ -2,7 +2,7 @@ import type { EngineVersion } from "../engine/backend.ts";
 import { ShimctlError } from "../error.ts";
 import type { HostFiles } from "../host/host.ts";
 import { refuseUnmounted } from "../host/unmounted.ts";
-import { refuseElsewhere, refuseWrapped } from "./elsewhere.ts";
+import { refuseElsewhere, refuseWrapped, settleMade } from "./elsewhere.ts";
 import type { Daemon, Found, Layout, Places, Wish } from "./layout.ts";
 import { daemonFor, evidenceFor } from "./own_daemon.ts";
 import { refuseGuess, sourcePaths, withoutGuesses } from "./partly_mounted.ts";
@@ -48,10 +48,10 @@ export function detect(
   const places = layout.places(withoutGuesses(host), daemon);
   if (host.unmounted !== undefined && wish.layout === undefined)
     refuseGuess(host, layout, chosen?.evidence ?? said, places, daemon);
-  const rootFile = wish.config ?? places.rootFile;
+  const { rootFile, source } = settleMade(host, layout, daemon, places, wish);
   if (daemon === undefined) refuseWrapped(layout, daemons, places, wish);
   else refuseElsewhere(host, layout, daemon, places, wish);
-  refuseUnmounted(host, [rootFile, ...sourcePaths(places), places.socket]);
+  refuseUnmounted(host, [rootFile, ...sourcePaths(source), places.socket]);
   return {
     layout,
     places,
@@ -63,9 +63,7 @@ export function detect(
       rootFile,
       version: versionOf(layout, places, host, wish, goVersion),
       // Named or not, a file that is written anew is not the place for edits.
-      ...(places.source === undefined || (wish.config ?? places.rootFile) !== places.rootFile
-        ? {}
-        : { source: places.source }),
+      ...(source === undefined ? {} : { source }),
     },
   };
 }

@@ -1,3 +1,4 @@
+import type { Source } from "../engine/backend.ts";
 import { ShimctlError } from "../error.ts";
 import type { HostFiles } from "../host/host.ts";
 import { shellWord } from "../shell_word.ts";
@@ -56,6 +57,60 @@ export function refuseElsewhere(
       `take ${what} out of ${written}`,
     );
   }
+}
+
+/**
+ * The file that is meant, with what it is made from beside it. What writes it anew decides where it is: `--config` only
+ * says so where nobody can tell.
+ */
+export function settleMade(
+  host: HostFiles,
+  layout: Layout,
+  daemon: Daemon | undefined,
+  places: Places,
+  wish: Wish,
+): Pick<Places, "rootFile" | "source"> {
+  const { rootFile, source } = places;
+  const { config, configOption } = wish;
+  // A file to look at only may be any.
+  if (source?.kind !== "rendered" || (config !== undefined && configOption === undefined))
+    return config === undefined || config === rootFile ? places : { rootFile: config };
+  if (config === undefined) {
+    if (isKnown(rootFile)) return places;
+    throw new ShimctlError(
+      "unsupported-node",
+      `Cannot tell which file ${source.by} writes, as ${daemon === undefined ? "it is started" : `${startsWords(daemon)} it`} on a folder that cannot be told from here: ${/\$\{[^}]*\}/.exec(rootFile)?.[0] ?? rootFile}`,
+      {
+        ...(daemon?.files?.[0] === undefined ? {} : { path: daemon.files[0] }),
+        hint: "pass --config with the file that it writes",
+      },
+    );
+  }
+  if (isSame(host, config, rootFile)) return places;
+  const tail = rootFile.split("/").slice(-4).join("/");
+  if ((daemon === undefined || !isKnown(rootFile)) && config.endsWith(`/${tail}`))
+    return { rootFile: config, source: besides(source, dirOf(rootFile), dirOf(config)) };
+  throw new ShimctlError(
+    "unsupported-node",
+    `Cannot use ${configOption}, as ${layout.title} has its containerd read a file that it writes itself: ${rootFile}`,
+    { path: config, hint: `leave ${configOption} out` },
+  );
+}
+
+/** The same files in another folder. */
+function besides(source: RenderedSource, from: string, to: string): RenderedSource {
+  const moved = (path: string) => (path.startsWith(`${from}/`) ? `${to}${path.slice(from.length)}` : path);
+  return {
+    ...source,
+    dropIns: source.dropIns.map(moved),
+    templates: source.templates.map((template) => ({ ...template, path: moved(template.path) })),
+  };
+}
+
+type RenderedSource = Extract<Source, { kind: "rendered" }>;
+
+function dirOf(path: string): string {
+  return path.slice(0, path.lastIndexOf("/"));
 }
 
 /** A layout's own unit may start the engine through a script: what that says, nobody can tell. */

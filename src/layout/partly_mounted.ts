@@ -1,3 +1,4 @@
+import type { Source } from "../engine/backend.ts";
 import { ShimctlError } from "../error.ts";
 import type { HostFiles } from "../host/host.ts";
 import { refuseUnmounted } from "../host/unmounted.ts";
@@ -42,7 +43,7 @@ export function refuseGuess(
 }
 
 /** Every file and folder that an edit may be about. */
-export function sourcePaths({ source }: Places): string[] {
+export function sourcePaths(source: Source | undefined): string[] {
   if (source === undefined || source.kind === "template") return [];
   if (source.kind === "merged") return [`${source.folder}/any`, source.into];
   return [...source.dropIns.map((folder) => `${folder}/any`), ...source.templates.map(({ path }) => path)];
