@@ -374,6 +374,11 @@ describe("minikube, whose images have every engine", () => {
     using node = docker();
     const { err } = await refusal(node, "install kata-qemu");
     expect(err).toContain("pass --engine containerd or --engine crio");
+    const [one, other] = /: (\S+ \(with .*?\)) and (\S+ \(with .*?\))$/m.exec(err)?.slice(1) ?? [];
+    expect([one, other]).toEqual([
+      expect.stringContaining("(with /usr/bin/containerd)"),
+      expect.stringContaining("(with /usr/bin/crio)"),
+    ]);
   });
 
   test("is the one whose program is there, where there is only one", async () => {
