@@ -44,7 +44,7 @@ export function detect(
       },
     );
   }
-  const daemon = daemonFor(layout, daemons, wish);
+  const daemon = daemonFor(host, layout, daemons, wish);
   const places = layout.places(withoutGuesses(host), daemon);
   if (host.unmounted !== undefined && wish.layout === undefined)
     refuseGuess(host, layout, chosen?.evidence ?? said, places, daemon);
