@@ -47,7 +47,7 @@ export function detect(
   const daemon = daemonFor(host, layout, daemons, wish);
   const places = layout.places(withoutGuesses(host), daemon);
   if (host.unmounted !== undefined && wish.layout === undefined)
-    refuseGuess(host, layout, chosen?.evidence ?? said, places, daemon);
+    refuseGuess(host, layout, chosen?.evidence ?? said, places, daemon, wish);
   const { rootFile, source } = settleMade(host, layout, daemon, places, wish);
   if (daemon === undefined) refuseWrapped(layout, daemons, places, wish);
   else refuseElsewhere(host, layout, daemon, places, wish);
