@@ -14,7 +14,7 @@ export async function refuseManaged({ found, host }: Node, parsed: Parsed): Prom
   if (refusal === undefined) return;
   const { path, why, hint } = refusal;
   // What only such a system has, not the daemon that others have as well.
-  const [evidence = layout.name] = layout.evidence(host, []);
+  const [evidence] = [...layout.evidence(host, []), ...found.evidence];
   throw new ShimctlError(
     "unsupported-node",
     `Cannot change handlers on ${layout.title}, as ${why}${evidence === path || hint !== undefined ? "" : `: ${evidence}`}`,
