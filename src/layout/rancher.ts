@@ -1,4 +1,5 @@
-import type { HostFiles } from "../host/host.ts";
+import { ShimctlError } from "../error.ts";
+import type { HostFiles, Read } from "../host/host.ts";
 import { type Daemon, type Layout, type Places, runs, unitFiles } from "./layout.ts";
 
 /** What k3s and RKE2 do the same way: RKE2 is built of k3s' code (k3s-io/k3s, pkg/agent/containerd/config.go). */
@@ -186,15 +187,28 @@ function fromConfig(
 ): string | undefined {
   const said = daemon?.environment[`${name.toUpperCase()}_CONFIG_FILE`] || option(daemon, "config", "c");
   const folder = `/etc/rancher/${name}`;
-  if (said === undefined && !host.exists(folder)) return undefined;
   const file = said ?? `${folder}/config.yaml`;
+  if (said === undefined && !host.exists(folder)) {
+    refuseUnreadable(host.read(folder));
+    return undefined;
+  }
   const more = (host.list(`${file}.d`) ?? []).filter((each) => /\.ya?ml$/.test(each));
   return [file, ...more.map((each) => `${file}.d/${each}`)]
     .flatMap((path) => {
       const read = host.read(path);
+      refuseUnreadable(read);
       return read.kind === "file" ? topLevelValue(new TextDecoder().decode(read.bytes), key) : [];
     })
     .at(-1);
+}
+
+/** What cannot be read may say anything of where files are: nobody can tell. */
+function refuseUnreadable(read: Read): void {
+  if (read.kind !== "unreadable") return;
+  throw new ShimctlError("unsupported-node", `Cannot read this file, as ${read.reason}`, {
+    path: read.path,
+    ...(read.reason === "permission is denied" ? { hint: "run as root" } : {}),
+  });
 }
 
 /** An engine that it was told of is found by itself. Docker's is none that knows handlers: that is refused. */

@@ -1,5 +1,6 @@
 import { describe, expect, test } from "bun:test";
 import { ShimctlError } from "../../src/error.ts";
+import type { HostFiles } from "../../src/host/host.ts";
 import { detect } from "../../src/layout/detect.ts";
 import type { Daemon, Found, Wish } from "../../src/layout/layout.ts";
 import { MemoryNode } from "../support/memory.ts";
@@ -159,6 +160,21 @@ for (const { name, title, server, agent } of [
         const config = `${data}/agent/etc/containerd/config.toml`;
         const { site } = find(rendered(data), told, { config, configOption: "--config" });
         expect(site).toEqual(find(rendered(data), [daemon(`/usr/bin/${name} server`)]).site);
+      }
+    });
+
+    test("whose configuration this user may not read is not guessed either", () => {
+      const folder = `/etc/rancher/${name}`;
+      for (const denied of [folder, `${folder}/config.yaml`]) {
+        const { host } = new MemoryNode("2.1.9", rendered(data));
+        const blind: HostFiles = {
+          ...host,
+          exists: (path) => host.exists(path) || (path === folder && denied !== folder),
+          read: (path) =>
+            path === denied ? { kind: "unreadable", path, reason: "permission is denied" } : host.read(path),
+        };
+        const look = () => detect(blind, any, [daemon(`/usr/bin/${name} server`)], () => undefined);
+        expect(look).toThrow("Cannot read this file, as permission is denied");
       }
     });
 
