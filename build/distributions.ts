@@ -22,7 +22,7 @@ export function distributionsPage(known: readonly Layout[] = layouts): string {
 <!-- Made from the layouts in src/layout by \`npm run distributions\`. -->
 
 The file to change is found by what is on the node: \`shimctl status\` prints the layout, the evidence for it, and what takes an edit away there.
-\`--layout NAME\` settles it where the evidence is for several, \`--config\` names another root file, \`--unit\` another unit. On every
+\`--layout NAME\` settles it where the evidence is for several, \`--config\` names the root file where the engine is started on another one, \`--unit\` the unit. On every
 distribution shimctl keeps its record, journal and stored bytes in \`${stateFolder}\` (of the node: in a container it is mounted), and takes its
 locks at \`${lockPath}\` and \`${kataLockPath}\`.
 
@@ -101,6 +101,10 @@ is a file of its own, which it does not look at.
 | Cannot find a container engine | \`--root\` where the node is mounted elsewhere, \`--config\` where its configuration is, \`--engine\` and \`--engine-version\` where the engine is not installed yet |
 | Cannot choose between two engines | both are named with what speaks for them: pass one of the options in the hint. A running engine beside a stopped one is chosen by itself |
 | Cannot use --layout X, as this node is Y | the evidence is named: leave \`--layout\` out, or remove what a distribution that is gone has left |
+| Cannot use this configuration, as X on another file | \`--config\` with that file, or the unit is mended |
+| Cannot tell which file X | \`--config\` with that file: the unit starts it by a script, or by a variable that cannot be seen |
+| Cannot use X, as Y has its containerd read a file that it writes itself | leave \`--config\` out: k3s and RKE2 read no other |
+| Cannot use this node, as its X is not mounted below Y | the mount in the hint |
 | Cannot tell containerd 1.x from 2.x | \`--engine-version\`, as \`containerd --version\` prints it |
 | Cannot change handlers on X | the command in the hint |
 | this file disables the CRI plugin | docker's package brings that file: write a new one with \`containerd config default\`, and restart containerd |
@@ -130,7 +134,7 @@ function dropIns({ name, engine }: Layout, { rootFile, source }: Places): string
   if (source?.kind === "merged") return code(`${source.folder}/${file}`);
   if (source?.kind === "template") return "-";
   return engine === "crio"
-    ? code(`${crioFolder(site)}/${file.replace(/toml$/, "conf")}`)
+    ? code(`${crioFolder}/${file.replace(/toml$/, "conf")}`)
     : `${code(`${dropInFolder(site)}/${file}`)} \\*`;
 }
 

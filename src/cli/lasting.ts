@@ -1,4 +1,5 @@
 import { ShimctlError } from "../error.ts";
+import { shellWord } from "../shell_word.ts";
 import type { Outcome } from "../transaction/outcome.ts";
 import type { Node } from "./node.ts";
 import type { Parsed } from "./options.ts";
@@ -13,7 +14,7 @@ export async function refuseManaged({ found, host }: Node, parsed: Parsed): Prom
   if (refusal === undefined) return;
   const { path, why, hint } = refusal;
   // What only such a system has, not the daemon that others have as well.
-  const [evidence = layout.name] = layout.evidence(host, []);
+  const [evidence] = [...layout.evidence(host, []), ...found.evidence];
   throw new ShimctlError(
     "unsupported-node",
     `Cannot change handlers on ${layout.title}, as ${why}${evidence === path || hint !== undefined ? "" : `: ${evidence}`}`,
@@ -78,11 +79,6 @@ export function renderCommand({ layout, site }: Node["found"], { command, args, 
     ...option("-f", file),
     ...(names.length === 0 && file === undefined ? ["HANDLER..."] : names),
   ]
-    .map(quoted)
+    .map(shellWord)
     .join(" ");
-}
-
-/** As a shell takes it. */
-function quoted(word: string): string {
-  return /^[\w@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`;
 }

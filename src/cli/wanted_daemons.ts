@@ -9,6 +9,7 @@ export function wantedDaemons(): Wanted {
   ]);
   return {
     units: [...new Set(stems)].map((stem) => `${stem}*.service`),
+    always: new Set(layouts.map(({ unit }) => unit)),
     isOne: (daemon) => layouts.some((layout) => layout.isDaemon(daemon)),
   };
 }

@@ -18,7 +18,7 @@ export async function findDaemons(host: Host, wanted: Wanted): Promise<Daemon[]>
   const seen = processesOf(host.root);
   // A folder with a few files, in which nothing runs: the rest of this room is not even loaded for it.
   if (!hasBus && seen === undefined && !unitFolders.some((folder) => host.exists(folder))) return [];
-  const { daemonsInFiles, started } = await import("./unit_files.ts");
+  const { daemonsInFiles, isWanted, started } = await import("./unit_files.ts");
   const running = seen === undefined ? [] : (await import("./processes.ts")).runningDaemons(seen, wanted);
   const inFiles = daemonsInFiles(host, wanted);
   const services = hasBus ? await overBus(sockets, wanted, [...running, ...inFiles]) : undefined;
@@ -35,8 +35,9 @@ export async function findDaemons(host: Host, wanted: Wanted): Promise<Daemon[]>
           }),
         );
   return joined(
-    units.filter((unit) => wanted.isOne(unit)),
+    units.filter((unit) => isWanted(wanted, unit)),
     running,
+    wanted,
   );
 }
 
@@ -67,11 +68,17 @@ function asSeen(daemon: Daemon, running: readonly Daemon[] | undefined): Daemon 
  * A process is explained by its unit, and what the unit says holds for its next start too: only what nobody can tell
  * of it, the process does.
  */
-function joined(units: readonly Daemon[], running: readonly Daemon[]): Daemon[] {
+function joined(units: readonly Daemon[], running: readonly Daemon[], wanted: Wanted): Daemon[] {
   const explained = units.map((unit) => {
     const process = running.find((each) => each.unit === unit.unit);
-    return process !== undefined && unit.argv.some((word) => word.includes("${"))
-      ? { ...unit, argv: process.argv, source: `${unit.source}, ${process.source}` }
+    const isTold = wanted.isOne(unit) && !unit.argv.some((word) => word.includes("${"));
+    return process !== undefined && !isTold
+      ? {
+          ...unit,
+          argv: process.argv,
+          environment: process.environment,
+          source: `${unit.source}, ${process.source}`,
+        }
       : unit;
   });
   const alone = running.filter(({ unit }) => unit === undefined || !units.some((each) => each.unit === unit));

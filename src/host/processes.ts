@@ -24,6 +24,7 @@ export function processesOf(root: string): Processes | undefined {
 
 /**
  * The daemons among the running processes. Those of containers on the node are passed over: their root is another one.
+ * So are rootless ones, under a user's own service manager.
  * So are all whose root this user may not see.
  */
 export function runningDaemons(seen: Processes, wanted: Wanted): Daemon[] {
@@ -41,7 +42,10 @@ export function runningDaemons(seen: Processes, wanted: Wanted): Daemon[] {
     const process: Daemon = { unit: undefined, argv, environment: {}, active: true, source: `/proc/${pid}` };
     // Most are ruled out by their command alone.
     if (!wanted.isOne(process) || placeOf(`${folder}/root/`) !== home) continue;
-    const unit = unitIn(textOf(`${folder}/cgroup`));
+    const cgroup = textOf(`${folder}/cgroup`);
+    // A user's own, which no kubelet of the node uses; its units are no units of the system.
+    if (/\/user@\d+\.service(?:\/|$)/m.test(cgroup)) continue;
+    const unit = unitIn(cgroup);
     const environment = Object.fromEntries(
       listOf(`${folder}/environ`).map((entry) => {
         const equals = entry.indexOf("=");

@@ -8,6 +8,12 @@ export interface Wanted {
   /** Names that their units may have, as systemctl(1) takes patterns: `k3s*.service`. */
   readonly units: readonly string[];
   isOne(daemon: Daemon): boolean;
+  /** Units that are told of whatever they start: a script may start the daemon. */
+  readonly always?: ReadonlySet<string>;
+}
+
+export function isWanted({ always, isOne }: Wanted, daemon: Daemon): boolean {
+  return isOne(daemon) || (daemon.unit !== undefined && always?.has(daemon.unit) === true);
 }
 
 /** Where units stand, those that count most first (systemd.unit(5), "Unit File Load Path"). */
@@ -35,12 +41,15 @@ export function daemonsInFiles(host: HostFiles, wanted: Wanted): Daemon[] {
   if (listed.every(({ names }) => names.length === 0)) return [];
   const matches = matcher(wanted.units);
   const names = new Set<string>();
+  const isOwn = (folder: string) => ownFolders.includes(folder);
+  // Drop-ins alone may be what is seen of a unit.
   for (const { folder, names: all } of listed)
     for (const name of all)
-      if (name.endsWith(".service") && (matches(name) || ownFolders.includes(folder))) names.add(name);
+      for (const unit of [name, name.replace(/\.d$/, "")])
+        if (unit.endsWith(".service") && (matches(unit) || isOwn(folder))) names.add(unit);
   return [...names].sort().flatMap((name) => {
     const daemon = daemonOf(host, name, listed);
-    return daemon !== undefined && wanted.isOne(daemon) ? [daemon] : [];
+    return daemon !== undefined && isWanted(wanted, daemon) ? [daemon] : [];
   });
 }
 
@@ -52,7 +61,9 @@ interface Listed {
 function daemonOf(host: HostFiles, unit: string, listed: readonly Listed[]): Daemon | undefined {
   const folder = listed.find(({ names }) => names.includes(unit))?.folder;
   const fragment = `${folder}/${unit}`;
-  const own = folder === undefined ? undefined : textOf(host, fragment);
+  // Its own file may be where nothing is mounted, and what drop-ins say counts more.
+  const isUnseen = folder === undefined && unitFolders.some((each) => host.unmounted?.(each) !== undefined);
+  const own = isUnseen ? "unseen" : folder === undefined ? undefined : textOf(host, fragment);
   // An empty file, or a link to /dev/null, is a unit that was masked.
   if (own === undefined || own === "absent" || own === "") return undefined;
   const dropIns = dropInsOf(host, unit, listed);
@@ -62,8 +73,8 @@ function daemonOf(host: HostFiles, unit: string, listed: readonly Listed[]): Dae
     unit,
     ...started(host, settings),
     active: undefined,
-    source: fragment,
-    files: [fragment, ...dropIns.map(({ path }) => path)],
+    source: isUnseen ? (dropIns[0]?.path ?? unit) : fragment,
+    files: [...(isUnseen ? [] : [fragment]), ...dropIns.map(({ path }) => path)],
   };
 }
 

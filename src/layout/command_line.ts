@@ -1,7 +1,10 @@
 import type { EngineName } from "../engine/backend.ts";
 import type { Daemon, Places } from "./layout.ts";
 
-/** What an engine's own command line says about where its files are; absent what it leaves at the default. */
+/**
+ * What an engine's own command line says about where its files are; absent what it leaves at the default. An empty one
+ * stands for no file at all.
+ */
 export interface EngineSettings {
   readonly config?: string;
   /** CRI-O's folder of drop-ins. */
@@ -49,14 +52,14 @@ const grammars: Readonly<Record<EngineName, Grammar>> = {
 /** What a daemon that is the engine itself was told; `undefined` for one that only starts it. */
 export function engineSettings(
   engine: EngineName,
-  { argv, environment }: Daemon,
+  { argv, environment }: Pick<Daemon, "argv" | "environment">,
 ): EngineSettings | undefined {
   const grammar = grammars[engine] as Grammar | undefined;
   if (grammar === undefined || programOf(argv) !== engine) return undefined;
   const settings: { -readonly [Key in keyof EngineSettings]: EngineSettings[Key] } = {};
   for (const key of ["config", "configDir", "socket"] as const) {
     const value = lastOf(argv, grammar.flags[key]) ?? environment[grammar.variables[key] ?? ""];
-    if (value !== undefined && value !== "") settings[key] = value;
+    if (value !== undefined) settings[key] = value;
   }
   return settings;
 }
@@ -80,6 +83,17 @@ export function asStarted(engine: EngineName, daemon: Daemon | undefined, usual:
 /** Whether a path from a command line is one: no variable and no specifier was left in it. */
 export function isKnown(path: string): boolean {
   return path.startsWith("/") && !/\$\{|%/.test(path);
+}
+
+/** Whether a command is the engine's, whatever it does. */
+export function isProgram(engine: EngineName, argv: readonly string[]): boolean {
+  return programOf(argv) === engine;
+}
+
+/** How the folder of drop-ins was moved, for people: the flag, or the variable that stands for it. */
+export function movesDropIns(engine: EngineName, { argv }: Daemon): string {
+  const { flags, variables } = grammars[engine];
+  return lastOf(argv, flags.configDir) === undefined ? (variables.configDir ?? "") : "--config-dir";
 }
 
 /** Whether a command starts the engine, and not one of the engine's other commands. */

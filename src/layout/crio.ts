@@ -4,6 +4,8 @@ import { type Layout, unitFiles } from "./layout.ts";
 const binaries = ["/usr/local/bin/crio", "/usr/bin/crio"];
 const unit = "crio.service";
 const socket = "/run/crio/crio.sock";
+/** Wherever its configuration is. */
+export const dropIns = "/etc/crio/crio.conf.d";
 
 /** What every layout of CRI-O has. */
 export const ownCrio = {
@@ -23,7 +25,7 @@ export const crio: Layout = {
   name: "crio",
   title: "CRI-O from packages",
   evidence: (host) =>
-    ["/etc/crio/crio.conf", "/etc/crio/crio.conf.d", ...binaries, ...unitFiles(unit), socket].filter((path) =>
+    ["/etc/crio/crio.conf", dropIns, ...binaries, ...unitFiles(unit), socket].filter((path) =>
       host.exists(path),
     ),
   survives: "restarts, reboots and upgrades of the package",

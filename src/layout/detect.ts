@@ -2,7 +2,7 @@ import type { EngineVersion } from "../engine/backend.ts";
 import { ShimctlError } from "../error.ts";
 import type { HostFiles } from "../host/host.ts";
 import { refuseUnmounted } from "../host/unmounted.ts";
-import { refuseElsewhere } from "./elsewhere.ts";
+import { refuseElsewhere, refuseWrapped, settleMade } from "./elsewhere.ts";
 import type { Daemon, Found, Layout, Places, Wish } from "./layout.ts";
 import { daemonFor, evidenceFor } from "./own_daemon.ts";
 import { refuseGuess, refuseUnseenSystem, sourcePaths, withoutGuesses } from "./partly_mounted.ts";
@@ -44,17 +44,17 @@ export function detect(
       },
     );
   }
-  const daemon = daemonFor(layout, daemons, wish);
+  const daemon = daemonFor(host, layout, daemons, wish);
   const places = layout.places(withoutGuesses(host), daemon);
   if (host.unmounted !== undefined && wish.layout === undefined) {
-    refuseGuess(host, layout, chosen?.evidence ?? said, places, daemon);
+    refuseGuess(host, layout, chosen?.evidence ?? said, places, daemon, wish);
     const special = named.filter(({ refines }) => [refines].flat().includes(layout.name));
     refuseUnseenSystem(host, layout, special);
   }
-  const rootFile = wish.config ?? places.rootFile;
-  const source = rootFile === places.rootFile ? places.source : undefined;
-  if (daemon !== undefined) refuseElsewhere(host, layout, daemon, places, wish);
-  refuseUnmounted(host, [rootFile, ...sourcePaths(places), places.socket]);
+  const { rootFile, source } = settleMade(host, layout, daemon, places, wish);
+  if (daemon === undefined) refuseWrapped(layout, daemons, places, wish);
+  else refuseElsewhere(host, layout, daemon, places, wish);
+  refuseUnmounted(host, [rootFile, ...sourcePaths(source), places.socket]);
   return {
     layout,
     places,

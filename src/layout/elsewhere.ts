@@ -1,7 +1,11 @@
+import type { Source } from "../engine/backend.ts";
 import { ShimctlError } from "../error.ts";
 import type { HostFiles } from "../host/host.ts";
-import { engineSettings, isKnown } from "./command_line.ts";
+import { shellWord } from "../shell_word.ts";
+import { engineSettings, isKnown, isProgram, movesDropIns } from "./command_line.ts";
+import { dropIns } from "./crio.ts";
 import type { Daemon, Layout, Places, Wish } from "./layout.ts";
+import { layouts } from "./registry.ts";
 
 /** An engine that is started on another file than the one that is to be changed would never read what we write. */
 export function refuseElsewhere(
@@ -13,7 +17,8 @@ export function refuseElsewhere(
 ): void {
   // A file to look at only may be any.
   if (wish.config !== undefined && wish.configOption === undefined) return;
-  const settings = engineSettings(layout.engine, daemon);
+  const { engine } = layout;
+  const settings = engineSettings(engine, daemon);
   if (settings === undefined) return;
   const { config = unknownIn(daemon) ?? places.rootFile, configDir } = settings;
   const rootFile = wish.config ?? places.rootFile;
@@ -24,32 +29,113 @@ export function refuseElsewhere(
     isSame(host, config, places.startedWith)
   )
     return;
-  const starts = `${daemon.unit ?? "a process"} (${sourceWords(daemon)}) starts ${layout.engine}`;
-  if (!isKnown(config)) {
+  const starts = `${startsWords(daemon)} ${engine}`;
+  const refusal = (message: string, path: string, hint: string) =>
+    new ShimctlError("unsupported-node", message, { path, hint });
+  const cannot =
+    wish.config === undefined ? "Cannot use this configuration" : `Cannot use ${wish.configOption}`;
+  const written = daemon.files?.at(-1) ?? "its command line";
+  // CRI-O reads its drop-ins all the same; containerd 2.x starts without any file, and 1.x does not start.
+  if (config === "" && engine === "containerd")
+    throw refusal(
+      `Cannot use this configuration, as ${starts} on no file: its --config is empty`,
+      rootFile,
+      `name the file behind --config in ${written}`,
+    );
+  if (config !== "" && !isKnown(config)) {
     if (wish.config !== undefined) return;
-    throw new ShimctlError(
-      "unsupported-node",
-      `Cannot tell which file ${layout.engine} reads, as ${starts} on one that cannot be told from here: ${config}`,
-      { path: rootFile, hint: "pass --config with the file that it reads" },
+    throw refusal(
+      `Cannot tell which file ${engine} reads, as ${starts} on one that cannot be told from here: ${config}`,
+      rootFile,
+      "pass --config with the file that it reads",
     );
   }
-  if (!isSame(host, config, rootFile)) {
-    throw new ShimctlError(
-      "unsupported-node",
-      wish.config === undefined
-        ? `Cannot use this configuration, as ${starts} on another file: ${config}`
-        : `Cannot use ${wish.configOption}, as ${starts} on another file: ${config}`,
-      { path: rootFile, hint: `pass --config ${config}` },
+  if (config !== "" && !isSame(host, config, rootFile))
+    throw refusal(
+      `${cannot}, as ${starts} on another file: ${config}`,
+      rootFile,
+      `pass --config ${shellWord(config)}`,
+    );
+  if (configDir !== undefined && (configDir === "" || !isSame(host, configDir, dropIns))) {
+    const what = movesDropIns(engine, daemon);
+    throw refusal(
+      `Cannot use this folder of drop-ins, as ${starts} on ${configDir === "" ? `none: its ${what} is empty` : `another one: ${configDir}`}`,
+      dropIns,
+      `take ${what} out of ${written}`,
     );
   }
-  const usual = `${rootFile.slice(0, rootFile.lastIndexOf("/"))}/crio.conf.d`;
-  if (configDir !== undefined && !isSame(host, configDir, usual)) {
+}
+
+/**
+ * The file that is meant, with what it is made from beside it. What writes it anew decides where it is: `--config` only
+ * says so where nobody can tell.
+ */
+export function settleMade(
+  host: HostFiles,
+  layout: Layout,
+  daemon: Daemon | undefined,
+  places: Places,
+  wish: Wish,
+): Pick<Places, "rootFile" | "source"> {
+  const { rootFile, source } = places;
+  const { config, configOption } = wish;
+  // A file to look at only may be any.
+  if (source?.kind !== "rendered" || (config !== undefined && configOption === undefined))
+    return config === undefined || config === rootFile ? places : { rootFile: config };
+  if (config === undefined) {
+    if (isKnown(rootFile)) return places;
     throw new ShimctlError(
       "unsupported-node",
-      `Cannot use this folder of drop-ins, as ${starts} on another one: ${configDir}`,
-      { path: usual, hint: `take --config-dir out of ${daemon.files?.at(-1) ?? "its command line"}` },
+      `Cannot tell which file ${source.by} writes, as ${daemon === undefined ? "it is started" : `${startsWords(daemon)} it`} on a folder that cannot be told from here: ${/\$\{[^}]*\}/.exec(rootFile)?.[0] ?? rootFile}`,
+      {
+        ...(daemon?.files?.[0] === undefined ? {} : { path: daemon.files[0] }),
+        hint: "pass --config with the file that it writes",
+      },
     );
   }
+  if (isSame(host, config, rootFile)) return places;
+  const tail = rootFile.split("/").slice(-4).join("/");
+  if ((daemon === undefined || !isKnown(rootFile)) && config.endsWith(`/${tail}`))
+    return { rootFile: config, source: besides(source, dirOf(rootFile), dirOf(config)) };
+  throw new ShimctlError(
+    "unsupported-node",
+    `Cannot use ${configOption}, as ${layout.title} has its containerd read a file that it writes itself: ${rootFile}`,
+    { path: config, hint: `leave ${configOption} out` },
+  );
+}
+
+/** The same files in another folder. */
+function besides(source: RenderedSource, from: string, to: string): RenderedSource {
+  const moved = (path: string) => (path.startsWith(`${from}/`) ? `${to}${path.slice(from.length)}` : path);
+  return {
+    ...source,
+    dropIns: source.dropIns.map(moved),
+    templates: source.templates.map((template) => ({ ...template, path: moved(template.path) })),
+  };
+}
+
+type RenderedSource = Extract<Source, { kind: "rendered" }>;
+
+function dirOf(path: string): string {
+  return path.slice(0, path.lastIndexOf("/"));
+}
+
+/** A layout's own unit may start the engine through a script: what that says, nobody can tell. */
+export function refuseWrapped(layout: Layout, daemons: readonly Daemon[], places: Places, wish: Wish): void {
+  if (wish.config !== undefined) return;
+  const unit = daemons.find((each) => each.unit === layout.unit);
+  if (unit === undefined || unit.argv.length === 0) return;
+  // Another command of the engine, or another role, says nothing of where its files are.
+  if (isProgram(layout.engine, unit.argv) || layouts.some((each) => each.isDaemon(unit))) return;
+  throw new ShimctlError(
+    "unsupported-node",
+    `Cannot tell which file ${layout.engine} reads, as ${startsWords(unit)} another program, which may name any: ${unit.argv[0]}`,
+    { path: places.rootFile, hint: "pass --config with the file that it reads" },
+  );
+}
+
+function startsWords(daemon: Daemon): string {
+  return `${daemon.unit ?? "a process"} (${sourceWords(daemon)}) starts`;
 }
 
 /** A word that stands for any number of others, which may say where the configuration is. */

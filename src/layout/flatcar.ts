@@ -1,4 +1,5 @@
 import type { HostFiles } from "../host/host.ts";
+import { engineSettings } from "./command_line.ts";
 import { specialContainerd } from "./containerd.ts";
 import { isSystem } from "./evidence.ts";
 import { type Daemon, type Layout, unitFiles } from "./layout.ts";
@@ -33,12 +34,11 @@ export const flatcar: Layout = {
 
 /** Which file containerd is started with. */
 function configOf(host: HostFiles, daemon: Daemon | undefined): string {
-  const argv = daemon?.argv ?? argvIn(host);
-  const at = argv.findIndex((argument) => /^(--config|-c)(=|$)/.test(argument));
-  if (at < 0) return usual;
-  const [, glued] = argv[at]?.split("=") ?? [];
-  const path = glued ?? argv[at + 1] ?? "";
-  return path.startsWith("/") ? path : shipped;
+  const [, ...args] = daemon?.argv ?? argvIn(host);
+  // Old images start it through env(1).
+  const { config } = engineSettings("containerd", { argv: ["containerd", ...args], environment: {} }) ?? {};
+  if (config === undefined) return usual;
+  return config.startsWith("/") ? config : shipped;
 }
 
 /** What the unit and its drop-ins say, the last word of each counting. */
@@ -50,7 +50,8 @@ function argvIn(host: HostFiles): string[] {
     for (const [, name = "", text = ""] of lines.flatMap((line) => [...line.matchAll(assignment)]))
       variables.set(name, text);
   };
-  for (const line of unitTexts(host).join("\n").split("\n")) {
+  // A line that ends in a backslash goes on in the next.
+  for (const line of unitTexts(host).join("\n").replaceAll("\\\n", " ").split("\n")) {
     const [, key, value = ""] =
       /^\s*(Environment|EnvironmentFile|ExecStart)\s*=\s*(.*?)\s*$/.exec(line) ?? [];
     if (key === "ExecStart") command = value;

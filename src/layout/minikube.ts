@@ -55,7 +55,9 @@ function evidenceOf(
   if (found.length === 0) return [];
   const endpoint = endpointIn(host);
   if (endpoint !== undefined) return isMeant(engineAt(endpoint)) ? [...found, `${crictl} (${endpoint})`] : [];
-  return present(host, [`/usr/local/bin/${program}`, `/usr/bin/${program}`]).length > 0 ? found : [];
+  const [path] = present(host, [`/usr/local/bin/${program}`, `/usr/bin/${program}`]);
+  // What all its engines share tells nobody which is which.
+  return path === undefined ? [] : [`${found[0]} (with ${path})`, ...found.slice(1)];
 }
 
 function endpointIn(host: HostFiles): string | undefined {

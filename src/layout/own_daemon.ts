@@ -1,25 +1,44 @@
 import { ShimctlError } from "../error.ts";
 import type { HostFiles } from "../host/host.ts";
-import { shownCommand } from "./command_line.ts";
+import { shellWord } from "../shell_word.ts";
+import { engineSettings, shownCommand } from "./command_line.ts";
 import type { Daemon, Layout, Wish } from "./layout.ts";
 
 /** The daemon of a layout: the one that is named, the running one, or that of its own unit. */
-export function daemonFor(layout: Layout, daemons: readonly Daemon[], wish: Wish): Daemon | undefined {
+export function daemonFor(
+  host: HostFiles,
+  layout: Layout,
+  daemons: readonly Daemon[],
+  wish: Wish,
+): Daemon | undefined {
   const own = daemons.filter((daemon) => layout.isDaemon(daemon));
   const asked = own.find(({ unit }) => unit !== undefined && unit === asService(wish.unit));
   if (asked !== undefined) return asked;
   const running = own.filter(({ active }) => active === true);
   const [first, ...others] = running.length > 0 ? running : own;
   if (first === undefined || others.length === 0) return first;
+  const fileOf = (daemon: Daemon) =>
+    engineSettings(layout.engine, daemon)?.config ?? layout.places(host, daemon).rootFile;
+  const named = [first, ...others].filter((daemon) => fileOf(daemon) === wish.config);
+  if (named[0] !== undefined && named.length === 1) return named[0];
   const usual = [first, ...others].find(({ unit }) => unit === layout.unit);
   // One that is stopped does no harm, and of several that run nobody else can say which is the kubelet's.
   if (running.length === 0) return usual ?? first;
   const [served, ...more] = running.filter(({ unit }) => unit !== undefined);
   if (served !== undefined && more.length === 0) return served;
+  // A process without a unit is told from the others by its file, if by anything.
+  const option = (daemon: Daemon) =>
+    daemon.unit === undefined ? `--config ${shellWord(fileOf(daemon))}` : `--unit ${shellWord(daemon.unit)}`;
+  const options = new Set(running.map(option));
   throw new ShimctlError(
     "unsupported-node",
     `Cannot choose between ${running.length} daemons of ${layout.title} on this node: ${running.map(daemonWords).join(" and ")}`,
-    { hint: `pass ${running.map(({ unit, source }) => `--unit ${unit ?? source}`).join(" or ")}` },
+    {
+      hint:
+        options.size === running.length
+          ? `pass ${[...options].join(" or ")}`
+          : "stop those that the kubelet does not use",
+    },
   );
 }
 

@@ -1,8 +1,9 @@
+import type { Source } from "../engine/backend.ts";
 import { ShimctlError } from "../error.ts";
 import type { HostFiles } from "../host/host.ts";
 import { refuseUnmounted } from "../host/unmounted.ts";
 import { systemFiles } from "./evidence.ts";
-import type { Daemon, Layout, Places } from "./layout.ts";
+import type { Daemon, Layout, Places, Wish } from "./layout.ts";
 
 /** What a layout reads to tell where files are has to be the node's: nobody can tell from what is not mounted. */
 export function withoutGuesses(host: HostFiles): HostFiles {
@@ -26,9 +27,24 @@ export function refuseGuess(
   evidence: readonly string[],
   places: Places,
   daemon: Daemon | undefined,
+  wish: Wish,
 ): void {
-  if (daemon?.active === true || host.exists(places.socket)) return;
+  if (daemon?.active === true) return;
   const bus = "/run/dbus";
+  if (host.exists(places.socket)) {
+    // An engine that runs, and nothing else: where its configuration is, only how it is started may tell.
+    if (wish.config !== undefined || daemon !== undefined || evidence.some((each) => each !== places.socket))
+      return;
+    refuseUnmounted(host, [places.rootFile]);
+    throw new ShimctlError(
+      "unsupported-node",
+      `Cannot tell which file ${layout.engine} reads, as ${places.rootFile} is not there and nothing that is mounted below ${host.root} says how it is started: ${places.socket}`,
+      {
+        path: places.rootFile,
+        hint: `mount the node's ${bus} at ${host.root}${bus}, or pass --layout ${layout.name}`,
+      },
+    );
+  }
   throw new ShimctlError(
     "unsupported-node",
     `Cannot tell whether ${layout.title} runs on this node, as only parts of it are mounted below ${host.root} and none of them shows a running engine: ${evidence[0]}`,
@@ -61,7 +77,7 @@ export function refuseUnseenSystem(host: HostFiles, layout: Layout, special: rea
 }
 
 /** Every file and folder that an edit may be about. */
-export function sourcePaths({ source }: Places): string[] {
+export function sourcePaths(source: Source | undefined): string[] {
   if (source === undefined || source.kind === "template") return [];
   if (source.kind === "merged") return [`${source.folder}/any`, source.into];
   return [...source.dropIns.map((folder) => `${folder}/any`), ...source.templates.map(({ path }) => path)];

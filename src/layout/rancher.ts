@@ -1,4 +1,5 @@
-import type { HostFiles } from "../host/host.ts";
+import { ShimctlError } from "../error.ts";
+import type { HostFiles, Read } from "../host/host.ts";
 import { type Daemon, type Layout, type Places, runs, unitFiles } from "./layout.ts";
 
 /** What k3s and RKE2 do the same way: RKE2 is built of k3s' code (k3s-io/k3s, pkg/agent/containerd/config.go). */
@@ -30,6 +31,15 @@ export function rancher(program: Program, role: Role): Layout {
     unit: units[role],
     ...(role === "server" ? { isServer: true } : {}),
     isDaemon: (daemon) => roleOf(program, daemon) === role,
+    refuses(host, daemon) {
+      const another = anotherEngine(program, host, daemon);
+      if (another === undefined) return undefined;
+      return {
+        path: daemon?.files?.at(-1) ?? `/etc/rancher/${name}/config.yaml`,
+        why: `pods run by another engine: ${another}`,
+        hint: another === "docker" ? `start ${title} without its option docker` : "leave --layout out",
+      };
+    },
     places: (host, daemon) => placesOf(program, host, daemon),
     // Its shims are in its own control group; its units say `process`.
     killModes: ["process", "none"],
@@ -52,13 +62,14 @@ function evidenceOf(
   const meant = active.length > 0 ? active : own;
   const roles = new Set(meant.map((daemon) => roleOf(program, daemon)));
   // RKE2's archive brings the units of both roles; which of two idle ones is meant, the files may tell.
-  if (roles.size === 1) return roles.has(role) ? meant.map(({ source }) => source) : [];
+  if (roles.size === 1)
+    return roles.has(role) && !usesOther(program, host, meant[0]) ? meant.map(({ source }) => source) : [];
   const folder = `/etc/rancher/${program.name}`;
   const data = dataDir(program, host, undefined);
   const trees = [`${data}/agent/etc/containerd`, folder, ...program.binaries];
   const found = trees.filter((path) => host.exists(path));
   // Every node is asked this: where nothing was installed, no unit need be looked for.
-  if (found.length === 0) return [];
+  if (found.length === 0 || usesOther(program, host, undefined)) return [];
   const units = { server: unitOf(host, program.units.server), agent: unitOf(host, program.units.agent) };
   const known = roleByFiles(program, host, data, units);
   return known === undefined || known === role ? [...found, ...units[role]] : [];
@@ -137,44 +148,87 @@ const foundByItself = [
   "wws",
 ];
 
-/** The daemon's own word, else its configuration's, else the default. */
+/**
+ * The daemon's own word, else its configuration's, else its variable's, else the default: what the configuration says
+ * is put on the command line (k3s-io/k3s, pkg/configfilearg/parser.go). A word that may be any option decides first:
+ * it stands as it is, and `detect` refuses it.
+ */
 function dataDir(program: Program, host: HostFiles, daemon: Daemon | undefined): string {
-  const { name } = program;
-  const prefix = name.toUpperCase();
-  const said =
-    option(daemon, "--data-dir", "-d") ??
-    daemon?.environment[`${prefix}_DATA_DIR`] ??
-    fromConfig(host, name, option(daemon, "--config", "-c") ?? daemon?.environment[`${prefix}_CONFIG_FILE`]);
-  const path = said === undefined || said === "" ? `/var/lib/rancher/${name}` : said;
+  const path =
+    option(daemon, "data-dir", "d") ??
+    daemon?.argv.find((word) => /^\$\{[^}]*\}$/.test(word)) ??
+    fromConfig(program, host, daemon, "data-dir") ??
+    daemon?.environment[`${program.name.toUpperCase()}_DATA_DIR`] ??
+    "";
+  if (path === "") return `/var/lib/rancher/${program.name}`;
   const absolute = path.startsWith("/") ? path : `/${path}`;
   return absolute.replace(/\/+$/, "");
 }
 
-/** The last value of an option, as `--name value`, `--name=value` or the short form of either. */
+/** The last value of an option: `--name value`, `--name=value`, or with one dash. Go's flag package takes both. */
 function option(daemon: Daemon | undefined, ...names: readonly string[]): string | undefined {
   const { argv } = daemon ?? { argv: [] };
   return argv
     .flatMap((word, at) => {
-      const next = argv[at + 1];
-      if (names.includes(word)) return next === undefined ? [] : [next];
-      const name = names.find((each) => word.startsWith(`${each}=`));
-      return name === undefined ? [] : [word.slice(name.length + 1)];
+      const [, name, value] = /^--?([a-z][a-z-]*)(?:=(.*))?$/s.exec(word) ?? [];
+      return name === undefined || !names.includes(name) ? [] : [value ?? argv[at + 1] ?? ""];
     })
     .at(-1);
 }
 
-/** `data-dir` of the configuration file and of the files in the folder beside it, in their order: the last one counts. */
-function fromConfig(host: HostFiles, name: string, said: string | undefined): string | undefined {
+/**
+ * An option in the configuration file and in those in the folder beside it, in their order: the last one counts. Its
+ * variable counts more than its flag (k3s-io/k3s, pkg/configfilearg/parser.go).
+ */
+function fromConfig(
+  { name }: Program,
+  host: HostFiles,
+  daemon: Daemon | undefined,
+  key: string,
+): string | undefined {
+  const said = daemon?.environment[`${name.toUpperCase()}_CONFIG_FILE`] || option(daemon, "config", "c");
   const folder = `/etc/rancher/${name}`;
-  if (said === undefined && !host.exists(folder)) return undefined;
   const file = said ?? `${folder}/config.yaml`;
+  if (said === undefined && !host.exists(folder)) {
+    refuseUnreadable(host.read(folder));
+    return undefined;
+  }
   const more = (host.list(`${file}.d`) ?? []).filter((each) => /\.ya?ml$/.test(each));
   return [file, ...more.map((each) => `${file}.d/${each}`)]
     .flatMap((path) => {
       const read = host.read(path);
-      return read.kind === "file" ? topLevelValue(new TextDecoder().decode(read.bytes), "data-dir") : [];
+      refuseUnreadable(read);
+      return read.kind === "file" ? topLevelValue(new TextDecoder().decode(read.bytes), key) : [];
     })
     .at(-1);
+}
+
+/** What cannot be read may say anything of where files are: nobody can tell. */
+function refuseUnreadable(read: Read): void {
+  if (read.kind !== "unreadable") return;
+  throw new ShimctlError("unsupported-node", `Cannot read this file, as ${read.reason}`, {
+    path: read.path,
+    ...(read.reason === "permission is denied" ? { hint: "run as root" } : {}),
+  });
+}
+
+/** An engine that it was told of is found by itself. Docker's is none that knows handlers: that is refused. */
+function usesOther(program: Program, host: HostFiles, daemon: Daemon | undefined): boolean {
+  const another = anotherEngine(program, host, daemon);
+  return another !== undefined && another !== "docker";
+}
+
+/** With either option, it starts no containerd of its own (k3s-io/k3s, pkg/cli/cmds/agent.go). */
+function anotherEngine(program: Program, host: HostFiles, daemon: Daemon | undefined): string | undefined {
+  const has = (flag: string) => {
+    const given = daemon?.argv.findLast((word) => new RegExp(`^--?${flag}(=|$)`).test(word));
+    return given === undefined ? fromConfig(program, host, daemon, flag) : (given.split("=")[1] ?? "true");
+  };
+  if (/^(1|t|true)$/i.test(has("docker") ?? "")) return "docker";
+  return (
+    option(daemon, "container-runtime-endpoint") ||
+    fromConfig(program, host, daemon, "container-runtime-endpoint")
+  );
 }
 
 /**

@@ -166,6 +166,29 @@ describe.skipIf(newest === undefined)("on a booted Debian", () => {
     systemctl("restart", "containerd");
   });
 
+  test("through a script, the engine is told by its process, and not at all while it is stopped", () => {
+    const own = "/etc/containerd/own.toml";
+    const script = "/usr/local/bin/start-engine";
+    const dropIn = `${system}/containerd.service.d/own.conf`;
+    node.run(["sh", "-c", `mkdir -p /etc/containerd; cp /etc/containerd/config.toml ${own} || : >${own}`]);
+    node.place(script, `#!/bin/sh\nexec /usr/bin/containerd --config ${own}\n`, "755");
+    node.place(dropIn, `[Service]\nExecStart=\nExecStart=${script}\n`);
+    systemctl("daemon-reload");
+    systemctl("restart", "containerd");
+    expect(errorOf("install", "crun")).toMatchObject({ hint: `pass --config ${own}` });
+    const installed = node.json("install", "crun", "--config", own);
+    expect([installed.code, installed["proof"]]).toMatchObject([0, { served: "passed" }]);
+    expect(node.shimctl("uninstall", "--all", "--config", own).code).toBe(0);
+    systemctl("stop", "containerd");
+    expect(errorOf("install", "crun")).toMatchObject({
+      message: expect.stringContaining(`starts another program, which may name any: ${script}`),
+      hint: "pass --config with the file that it reads",
+    });
+    node.run(["rm", "-r", dropIn, own, script]);
+    systemctl("daemon-reload");
+    systemctl("start", "containerd");
+  });
+
   test("a unit of any name is found, restarted, and asked on its own socket", () => {
     const socket = "/run/edge/containerd.sock";
     systemctl("stop", "containerd");

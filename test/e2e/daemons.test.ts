@@ -109,6 +109,68 @@ describe("a unit that starts the engine", () => {
     expect((await node.run(["install", "crun", "--config", "/etc/containerd/config.toml"])).code).toBe(0);
   });
 
+  test.each([
+    ["/usr/bin/containerd --config ${UNSET}", "containerd"],
+    ["/usr/bin/containerd --config=", "containerd"],
+  ])("on no file at all is refused, with --config too: %s", async (command) => {
+    using node = nodeWith({ [`${units}/containerd.service`]: containerd(command) });
+    for (const more of [[], ["--config", "/etc/containerd/config.toml"]])
+      expect(refusal(await node.run(["install", "crun", "--json", ...more]))).toEqual({
+        code: "unsupported-node",
+        message: `Cannot use this configuration, as containerd.service (${units}/containerd.service) starts containerd on no file: its --config is empty`,
+        path: "/etc/containerd/config.toml",
+        hint: `name the file behind --config in ${units}/containerd.service`,
+      });
+  });
+
+  test.each([
+    "/opt/start-containerd",
+    "/bin/bash /opt/start-containerd.sh",
+    "/usr/bin/nice -n 5 /usr/bin/containerd --config /etc/other.toml",
+    "/bin/sh -c 'exec /usr/bin/containerd --config $(cat /where)'",
+  ])("through a program that may say anything is refused until --config says which: %s", async (command) => {
+    using node = nodeWith({ [`${units}/containerd.service`]: containerd(command) });
+    const before = node.tree();
+    expect(refusal(await node.run(["install", "crun", "--json"]))).toEqual({
+      code: "unsupported-node",
+      message: `Cannot tell which file containerd reads, as containerd.service (${units}/containerd.service) starts another program, which may name any: ${command.split(" ")[0]}`,
+      path: "/etc/containerd/config.toml",
+      hint: "pass --config with the file that it reads",
+    });
+    expect(node.tree()).toEqual(before);
+    const config = ["--config", "/etc/containerd/config.toml"];
+    expect((await node.run(["install", "crun", ...config])).code).toBe(0);
+    expect((await node.run(["check", "/etc/containerd/config.toml"])).code).toBe(0);
+  });
+
+  test("on a file whose name a shell would split is named so that a shell takes it", async () => {
+    using node = nodeWith({
+      [`${units}/containerd.service`]: containerd("/usr/bin/containerd -c '/etc/my own/it.toml'"),
+    });
+    const { hint } = refusal(await node.run(["install", "crun", "--json"]));
+    expect(hint).toBe("pass --config '/etc/my own/it.toml'");
+  });
+
+  test.each([
+    [
+      "Environment=CONTAINER_CONFIG_DIR=/etc/z.d",
+      "/usr/bin/crio",
+      "CONTAINER_CONFIG_DIR",
+      "another one: /etc/z.d",
+    ],
+    ["Environment=A=b", "/usr/bin/crio --config-dir=", "--config-dir", "none: its --config-dir is empty"],
+  ])("of CRI-O that moves its folder of drop-ins is refused: %s", async (line, command, what, found) => {
+    using node = new Node("1.36.3");
+    node.place("/etc/crio/crio.conf.d/10-crio.conf", "[crio]\n");
+    node.place(`${units}/crio.service`, containerd(command, line));
+    expect(refusal(await node.run(["install", "crun", "--json"]))).toEqual({
+      code: "unsupported-node",
+      message: `Cannot use this folder of drop-ins, as crio.service (${units}/crio.service) starts crio on ${found}`,
+      path: "/etc/crio/crio.conf.d",
+      hint: `take ${what} out of ${units}/crio.service`,
+    });
+  });
+
   test("of CRI-O with another folder of drop-ins is refused", async () => {
     using node = new Node("1.36.3");
     node.place("/etc/crio/crio.conf.d/10-crio.conf", "[crio]\n");
@@ -123,6 +185,22 @@ describe("a unit that starts the engine", () => {
       path: "/etc/crio/crio.conf.d",
       hint: `take --config-dir out of ${units}/crio.service`,
     });
+  });
+
+  test("of CRI-O on a root file elsewhere reads the usual folder of drop-ins all the same", async () => {
+    using node = new Node("1.36.3");
+    node.place("/etc/other/crio.conf", "[crio]\n");
+    node.place("/etc/crio/crio.conf.d/10-crio.conf", "[crio.runtime.runtimes.theirs]\n");
+    node.place(`${units}/crio.service`, containerd("/usr/bin/crio --config /etc/other/crio.conf"));
+    const options = ["--config", "/etc/other/crio.conf"];
+    const before = node.tree();
+    expect((await node.run(["install", "kata-qemu", ...options])).code).toBe(0);
+    expect(node.text("/etc/crio/crio.conf.d/50-shimctl-default.conf")).toContain("kata-qemu");
+    expect((await node.run(["status", ...options])).out).toContain("theirs");
+    // One of its files can still be looked at alone.
+    expect((await node.run(["check", "/etc/crio/crio.conf.d/10-crio.conf"])).code).toBe(0);
+    expect((await node.run(["uninstall", "--all", ...options])).code).toBe(0);
+    for (const [path, content] of Object.entries(before)) expect(node.tree()[path]).toBe(content);
   });
 
   test("under any name is found in the administrator's folder, and its binary is the one whose version counts", async () => {

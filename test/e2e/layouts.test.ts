@@ -4,7 +4,7 @@ import { detect } from "../../src/layout/detect.ts";
 import type { Layout } from "../../src/layout/layout.ts";
 import { layouts } from "../../src/layout/registry.ts";
 import { type Distribution, distributions, evidentOn, nodeOf } from "../support/distributions.ts";
-import type { Node, Ran } from "../support/node.ts";
+import { Node, type Ran } from "../support/node.ts";
 
 function layoutOf({ layout }: Distribution): Layout {
   const found = layouts.find(({ name }) => name === layout);
@@ -229,6 +229,12 @@ describe("a system that would take an edit away is left alone", () => {
     expect(err).toBe(`shimctl: ${text}\n`);
   });
 
+  test("one that only --layout names is refused by that word", async () => {
+    using node = new Node("2.1.9");
+    const { err } = await refusal(node, "install kata-qemu --layout talos");
+    expect(err).toContain("as it makes this file from its machine config: --layout talos\n");
+  });
+
   test("a handler file is named as it was given, also on an old engine", async () => {
     using node = nodeNamed("Talos");
     node.place("/handlers of mine.toml", "format = 1\n[handlers.kata-qemu]\npreset = 'kata-qemu'\n");
@@ -374,6 +380,11 @@ describe("minikube, whose images have every engine", () => {
     using node = docker();
     const { err } = await refusal(node, "install kata-qemu");
     expect(err).toContain("pass --engine containerd or --engine crio");
+    const [one, other] = /: (\S+ \(with .*?\)) and (\S+ \(with .*?\))$/m.exec(err)?.slice(1) ?? [];
+    expect([one, other]).toEqual([
+      expect.stringContaining("(with /usr/bin/containerd)"),
+      expect.stringContaining("(with /usr/bin/crio)"),
+    ]);
   });
 
   test("is the one whose program is there, where there is only one", async () => {

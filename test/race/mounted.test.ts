@@ -259,6 +259,35 @@ describe.skipIf(problem !== undefined)("where some folders of a node are mounted
     },
   );
 
+  test("a socket alone does not tell which file the engine behind it reads", () => {
+    const node = vanilla();
+    rmSync(node.node + config);
+    node.run(all, "version");
+    const before = node.trees();
+    expect(node.run(all, ...install).error).toEqual({
+      message: `Cannot tell which file containerd reads, as ${config} is not there and nothing that is mounted below /host says how it is started: ${socket}`,
+      path: config,
+      hint: "mount the node's /run/dbus at /host/run/dbus, or pass --layout vanilla",
+    });
+    expect(node.trees()).toEqual(before);
+    for (const more of [
+      ["--layout", "vanilla"],
+      ["--config", config],
+    ])
+      expect(node.run(all, ...install, "--dry-run", ...more)).toEqual({ result: "changed" });
+  });
+
+  test("a drop-in of a unit whose own file is not mounted is heard", () => {
+    const node = vanilla();
+    const dropIn = "/etc/systemd/system/containerd.service.d/10-own.conf";
+    node.place(dropIn, "[Service]\nExecStart=\nExecStart=/usr/bin/containerd -c /opt/own.toml\n");
+    expect(node.run([...all, "/etc/systemd"], ...install).error).toEqual({
+      message: `Cannot use this configuration, as containerd.service (${dropIn}) starts containerd on another file: /opt/own.toml`,
+      path: config,
+      hint: "pass --config /opt/own.toml",
+    });
+  });
+
   for (const layout of layouts) {
     const { rootFile, socket: its } = layout.places(openHost(folderFor("empty")), undefined);
     const [folder, run] = [dirname(rootFile), dirname(its)];

@@ -126,6 +126,26 @@ describe("of two daemons of one engine", () => {
       hint: "pass --unit containerd.service or --unit edge.service",
     });
   });
+
+  test("without units, each is told by the file that it reads, as the hint says", () => {
+    const host = hostWith("/etc/containerd/config.toml", "/etc/own.toml");
+    const plain = daemon(undefined, true, "/usr/bin/containerd");
+    const own = daemon(undefined, true, "/usr/bin/containerd", "-c", "/etc/own.toml", "-a", "/run/own.sock");
+    expect(found(host, [plain, own])).toMatchObject({
+      hint: "pass --config /etc/containerd/config.toml or --config /etc/own.toml",
+    });
+    const given = (config: string) => ({ config, configOption: "--config" });
+    expect(found(host, [plain, own], given("/etc/own.toml"))).toMatchObject({ socket: "/run/own.sock" });
+    expect(found(host, [plain, own], given("/etc/containerd/config.toml"))).toMatchObject({
+      socket: "/run/containerd/containerd.sock",
+    });
+    expect(found(host, [plain, { ...plain, source: "/proc/10" }])).toMatchObject({
+      hint: "stop those that the kubelet does not use",
+    });
+    // With units, too, the file that is named says which is meant.
+    const stopped = [one, { ...own, unit: "own.service" }].map((each) => ({ ...each, active: false }));
+    expect(found(host, stopped, given("/etc/own.toml"))).toMatchObject({ unit: "own.service" });
+  });
 });
 
 test("variables that nobody can see may name another file", () => {

@@ -88,6 +88,14 @@ describe("which file Flatcar's containerd reads", () => {
       "/etc/d.toml",
     ],
     [
+      "that of a line which goes on in the next",
+      {
+        ...own,
+        [inEtc("10.conf")]: `[Service]\nEnvironment=A=b \\\n  CONTAINERD_CONFIG=${usual}\n`,
+      },
+      usual,
+    ],
+    [
       "that of a unit in its place",
       {
         ...own,
@@ -113,6 +121,9 @@ describe("which file Flatcar's containerd reads", () => {
     [["--config", usual], usual],
     [["--config", shipped], shipped],
     [["--config=/etc/x.toml"], "/etc/x.toml"],
+    [["--config=/etc/x=y.toml"], "/etc/x=y.toml"],
+    [["-config", shipped], shipped],
+    [["--config", shipped, "-c", usual], usual],
     [[], usual],
     [["--config", "$UNKNOWN"], shipped],
   ])("a daemon's own word counts more than any file: %j", (argv, path) => {

@@ -1,5 +1,6 @@
 import { describe, expect, test } from "bun:test";
 import { ShimctlError } from "../../src/error.ts";
+import type { HostFiles } from "../../src/host/host.ts";
 import { detect } from "../../src/layout/detect.ts";
 import type { Daemon, Found, Wish } from "../../src/layout/layout.ts";
 import { MemoryNode } from "../support/memory.ts";
@@ -140,11 +141,93 @@ for (const { name, title, server, agent } of [
       }
     });
 
-    test("keeps its way of being edited when its file is named by --config, and another file has none", () => {
+    test("keeps its way of being edited when its file is named by --config, and reads no other", () => {
+      const file = `${data}/agent/etc/containerd/config.toml`;
       const files = { ...rendered(data), [`/etc/systemd/system/${server}`]: "", "/srv/own.toml": "" };
-      const own = find(files, [], { config: `${data}/agent/etc/containerd/config.toml` });
-      expect(own.site.source?.kind).toBe("rendered");
+      const named = (config: string) => ({ config, configOption: "--config" });
+      expect(find(files, [], named(file)).site).toEqual(find(files).site);
+      expect(refusal(files, [], named("/srv/own.toml"))).toEqual({
+        message: `Cannot use --config, as ${title} server has its containerd read a file that it writes itself: ${file}`,
+        hint: "leave --config out",
+      });
+      // To look at a file it may be any.
       expect(find(files, [], { config: "/srv/own.toml" }).site.source).toBeUndefined();
+      // Where no daemon says which folder it is, --config may.
+      const elsewhere = "/srv/data/agent/etc/containerd";
+      const { source } = find(files, [], named(`${elsewhere}/config.toml`)).site;
+      expect(source).toMatchObject({
+        kind: "rendered",
+        dropIns: [`${elsewhere}/config-v3.toml.d`, `${elsewhere}/config.toml.d`],
+      });
+      const running = daemon(`/usr/bin/${name} server`);
+      expect(refusal(files, [running], named(`${elsewhere}/config.toml`)).hint).toBe("leave --config out");
+    });
+
+    test("whose folder cannot be told is not guessed", () => {
+      const word = "${WHERE}";
+      for (const command of [
+        `/usr/bin/${name} server --data-dir ${word}`,
+        `/usr/bin/${name} server ${word}`,
+      ]) {
+        const told = [daemon(command, { unit: server })];
+        expect(refusal(rendered(data), told)).toEqual({
+          message: `Cannot tell which file ${title} writes, as ${server} (a process) starts it on a folder that cannot be told from here: ${word}`,
+          hint: "pass --config with the file that it writes",
+        });
+        const config = `${data}/agent/etc/containerd/config.toml`;
+        const { site } = find(rendered(data), told, { config, configOption: "--config" });
+        expect(site).toEqual(find(rendered(data), [daemon(`/usr/bin/${name} server`)]).site);
+      }
+    });
+
+    test("whose configuration this user may not read is not guessed either", () => {
+      const folder = `/etc/rancher/${name}`;
+      for (const denied of [folder, `${folder}/config.yaml`]) {
+        const { host } = new MemoryNode("2.1.9", rendered(data));
+        const blind: HostFiles = {
+          ...host,
+          exists: (path) => host.exists(path) || (path === folder && denied !== folder),
+          read: (path) =>
+            path === denied ? { kind: "unreadable", path, reason: "permission is denied" } : host.read(path),
+        };
+        const look = () => detect(blind, any, [daemon(`/usr/bin/${name} server`)], () => undefined);
+        expect(look).toThrow("Cannot read this file, as permission is denied");
+      }
+    });
+
+    test("that uses another engine is not edited", () => {
+      const endpoint = "unix:///run/containerd/containerd.sock";
+      const files = { ...rendered(data), "/etc/containerd/config.toml": "version = 3\n" };
+      const yaml = `/etc/rancher/${name}/config.yaml`;
+      const cases: [Record<string, string>, Daemon[]][] = [
+        [files, [daemon(`/usr/bin/${name} server --container-runtime-endpoint=${endpoint}`)]],
+        [
+          { ...files, [yaml]: `container-runtime-endpoint: "${endpoint}"\n` },
+          [daemon(`/usr/bin/${name} agent`)],
+        ],
+        [{ ...files, [yaml]: `container-runtime-endpoint: "${endpoint}"\n` }, []],
+      ];
+      for (const [files, daemons] of cases) {
+        expect(find(files, daemons).layout.name).toBe("vanilla");
+        const alone = { ...files };
+        delete alone["/etc/containerd/config.toml"];
+        const role = daemons[0]?.argv[1] ?? "server";
+        expect(find(alone, daemons, { layout: `${name}-${role}` }).refusal).toMatchObject({
+          why: `pods run by another engine: ${endpoint}`,
+          hint: "leave --layout out",
+        });
+      }
+      for (const [more, command] of [
+        [{}, `/usr/bin/${name} server --docker`],
+        [{ [yaml]: "docker: true\n" }, `/usr/bin/${name} server`],
+      ] as const)
+        expect(find({ ...rendered(data), ...more }, [daemon(command)]).refusal).toMatchObject({
+          why: "pods run by another engine: docker",
+          hint: `start ${title} without its option docker`,
+        });
+      expect(
+        find(rendered(data), [daemon(`/usr/bin/${name} server --docker=false`)]).refusal,
+      ).toBeUndefined();
     });
 
     test("is not seen in its other commands, or in a program of a similar name", () => {
@@ -164,12 +247,17 @@ for (const { name, title, server, agent } of [
       expect(root({ ...unit, ...config })).toBe(at("/configured"));
       expect(root(config, run(" --data-dir /a --data-dir=/b"))).toBe(at("/b"));
       expect(root(config, run(" -d /c"))).toBe(at("/c"));
-      expect(root(config, run("", { environment: { [`${prefix}_DATA_DIR`]: "/d" } }))).toBe(at("/d"));
+      expect(root(config, run(" -data-dir=/e"))).toBe(at("/e"));
+      // What its configuration says is put on the command line, which counts more than a variable.
+      const named = { environment: { [`${prefix}_DATA_DIR`]: "/d" } };
+      expect(root({}, run("", named))).toBe(at("/d"));
+      expect(root(config, run("", named))).toBe(at("/configured"));
       expect(root(config, run(""))).toBe(at("/configured"));
       const other = { ...config, "/srv/own.yaml": "data-dir: /own\n" };
       expect(root(other, run(" --config /srv/own.yaml"))).toBe(at("/own"));
       const variable = { environment: { [`${prefix}_CONFIG_FILE`]: "/srv/own.yaml" } };
       expect(root(other, run("", variable))).toBe(at("/own"));
+      expect(root(other, run(` --config /etc/rancher/${name}/config.yaml`, variable))).toBe(at("/own"));
       // A stopped one with its tree elsewhere.
       expect(root({ ...config, ...rendered("/configured"), "/configured/server/token": "" })).toBe(
         at("/configured"),

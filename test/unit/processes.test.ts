@@ -67,6 +67,11 @@ test("those of containers are passed over, as their root is another one", () => 
   ).toEqual([]);
 });
 
+test("those under a user's own service manager are passed over, as their units are no units of the system", () => {
+  const user = "user-1000.slice/user@1000.service/app.slice/containerd.service";
+  expect(found({ 12: { argv: ["containerd"], unit: user } })).toEqual([]);
+});
+
 test("a daemon that another has started, or Docker, is that one's, over any number of processes", () => {
   const sources = found({
     20: { argv: ["k3s", "server"] },

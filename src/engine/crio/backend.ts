@@ -193,7 +193,6 @@ function plan(
   adopting: Adopting | undefined,
 ): FileEdit[] {
   refuseNewer(node.loaded);
-  const folder = dropInFolder(node.site);
   const base = node.defaultHandler === undefined ? undefined : tableAt(node.runtimes, node.defaultHandler);
   const handlers = desired
     .map((handler) => likeDefault(handler, base))
@@ -204,9 +203,10 @@ function plan(
     for (const block of file.blocks) if (block.owner === owner) assertIntact(block, file.path);
 
   const target =
-    here.find((file) => file.path.startsWith(`${folder}/`))?.path ?? `${folder}/50-shimctl-${owner}.conf`;
+    here.find((file) => file.path.startsWith(`${dropInFolder}/`))?.path ??
+    `${dropInFolder}/50-shimctl-${owner}.conf`;
   const body = handlers.length === 0 ? undefined : blockBody(handlers);
-  const tempDir = folder.slice(0, folder.lastIndexOf("/"));
+  const tempDir = dropInFolder.slice(0, dropInFolder.lastIndexOf("/"));
   // What others define goes last: a handler that is the default must never be missing.
   const paths = [target, ...here.map((file) => file.path), ...taking.map((each) => each.path)];
   return [...new Set(paths)].flatMap((path) => {

@@ -24,9 +24,8 @@ export interface Loaded {
   readonly blocks: readonly OwnedBlock[];
 }
 
-export function dropInFolder(site: Site): string {
-  return `${site.rootFile.slice(0, site.rootFile.lastIndexOf("/"))}/crio.conf.d`;
-}
+/** Wherever the root file is: only `--config-dir` moves it (crio(8)), and an engine with that is refused. */
+export const dropInFolder = "/etc/crio/crio.conf.d";
 
 export interface Walk {
   /** In the order in which CRI-O reads and merges them. */
@@ -70,14 +69,15 @@ export function walk(site: Site, seen: Snapshot): Walk {
       else if (read.kind !== "absent") fatal.push({ path, why: reasonOf(read) });
     }
   };
-  const folder = dropInFolder(site);
-  const top = seen.files.get(folder);
-  if (top === undefined) wantedFiles.push(folder);
+  // One of its files is looked at alone.
+  if (site.rootFile.startsWith(`${dropInFolder}/`)) return { loaded, fatal, wantedFiles, wantedFolders };
+  const top = seen.files.get(dropInFolder);
+  if (top === undefined) wantedFiles.push(dropInFolder);
   // It walks to a single file as well.
   else if (top.kind === "file") loaded.push(loadFile(top));
   else if (top.kind === "other" && top.linked)
-    fatal.push({ path: folder, why: "the folder is a symbolic link" });
-  else enter(folder);
+    fatal.push({ path: dropInFolder, why: "the folder is a symbolic link" });
+  else enter(dropInFolder);
   return { loaded, fatal, wantedFiles, wantedFolders };
 }
 

@@ -4,9 +4,10 @@ import { dropInFolder } from "./load.ts";
 /** CRI-O reads every file of its drop-in folder: nothing of ours may stand there. */
 export const crioMending: Mending = {
   acceptsMark: true,
-  tempDir(site, path) {
-    const folder = dropInFolder(site);
-    return path.startsWith(`${folder}/`) ? folder.slice(0, folder.lastIndexOf("/")) : undefined;
+  tempDir(_, path) {
+    return path.startsWith(`${dropInFolder}/`)
+      ? dropInFolder.slice(0, dropInFolder.lastIndexOf("/"))
+      : undefined;
   },
   remedies: () => [],
 };
