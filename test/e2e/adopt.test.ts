@@ -374,3 +374,32 @@ describe("on 1.x, where another program has written the file anew without commen
     expect([back.code, back.out]).toEqual([5, expect.stringContaining("Cannot roll back, as somebody")]);
   });
 });
+
+describe("on 2.x, where others define a handler as ours does, which stands in its drop-in with markers", () => {
+  const own = kataHandler(3, "qemu");
+  const root = "/etc/containerd/config.toml";
+  const nodeWith = async (text: string, ...how: string[]) => {
+    const node = new Node("2.1.9", text);
+    expect((await node.run(["install", "kata-qemu", ...how])).code).toBe(0);
+    node.place(root, `${node.text()}# the administrator's own\n${own}`);
+    return node;
+  };
+
+  test.each([
+    ["since", "version = 3\n", []],
+    ["again, after it was adopted,", `version = 3\n${own}`, ["--adopt"]],
+  ] as const)("%s, uninstall leaves theirs", async (_, text, how) => {
+    using node = await nodeWith(text, ...how);
+    const { drift } = (await node.run(["status", "--json"])).json();
+    expect(JSON.stringify(drift)).not.toContain("without its markers");
+    expect((await node.run(["uninstall", "kata-qemu"])).code).toBe(0);
+    expect(node.text()).toContain(`# the administrator's own\n${own}`);
+  });
+
+  test("an install of another handler takes nothing out of it", async () => {
+    using node = await nodeWith("version = 3\n");
+    const before = node.text();
+    await node.run(["install", "runsc"]);
+    expect(node.text()).toBe(before);
+  });
+});

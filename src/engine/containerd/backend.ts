@@ -336,6 +336,10 @@ function unmarked(node: Understood, installed: readonly Handler[]): Unmarked {
   const { source } = node.site;
   const files = source === undefined || source.kind === "template" ? node.loaded.filter(hasTables) : [];
   if (files.length === 0 || installed.length === 0) return new Map();
+  // On 1.x a copy masks what it was made of. Where files merge, nobody makes one: what stands beside ours is theirs.
+  const isMarked = (name: string) =>
+    node.loaded.some(({ blocks }) => blocks.some(({ names }) => names.has(name)));
+  if (mergesTables(node.version) && installed.some(({ name }) => isMarked(name))) return new Map();
   const wanted = installed.map((handler) => {
     const { name } = handler;
     const body = handler.containerd === undefined ? "" : blockBody([handler], node.writeId);
