@@ -366,6 +366,20 @@ describe("on 1.x, where another program has written the file anew without commen
     expect(node.text()).toBe(before);
   });
 
+  test("status names what uninstall removes, also where another owner has taken some of it over", async () => {
+    using node = Node.of(markedCase);
+    expect((await commands(node, "install", "kata-qemu", "runsc")).code).toBe(0);
+    node.place(markedCase.main, node.text().replace(/^ *#.*\n/gm, ""));
+    expect((await commands(node, "install", "kata-qemu", "--owner", "other", "--adopt")).code).toBe(0);
+    const { drift } = (await node.run(["status", "--json"])).json();
+    expect(drift).toMatchObject([
+      { owner: "default", message: expect.stringContaining("'runsc' stands here without its markers") },
+      { owner: "default", message: "installed before and gone since: kata-qemu" },
+    ]);
+    expect((await commands(node, "uninstall", "--all")).code).toBe(0);
+    expect([node.text().includes("runsc"), node.text().includes("kata-qemu")]).toEqual([false, true]);
+  });
+
   test("another owner is told whose it is, and a rollback that somebody changed it", async () => {
     using node = await nodeWith();
     const other = await commands(node, "uninstall", "kata-qemu", "--owner", "other");
