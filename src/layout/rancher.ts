@@ -1,5 +1,5 @@
 import type { HostFiles } from "../host/host.ts";
-import { type Daemon, type Layout, type Places, runs, unitFiles } from "./layout.ts";
+import { type Daemon, type Layout, type Places, type Refusal, runs, unitFiles } from "./layout.ts";
 
 /** What k3s and RKE2 do the same way: RKE2 is built of k3s' code (k3s-io/k3s, pkg/agent/containerd/config.go). */
 export interface Program {
@@ -30,6 +30,7 @@ export function rancher(program: Program, role: Role): Layout {
     ...(role === "server" ? { isServer: true } : {}),
     isDaemon: (daemon) => roleOf(program, daemon) === role,
     places: (host, daemon) => placesOf(program, host, daemon),
+    refuses: (host, daemon) => refusalOf(program, host, daemon),
     // Its shims are in its own control group; its units say `process`.
     killModes: ["process", "none"],
     survives: `restarts, reboots and upgrades of ${title}, which writes config.toml anew at each start; not its uninstall script`,
@@ -120,6 +121,26 @@ function placesOf(program: Program, host: HostFiles, daemon: Daemon | undefined)
   };
 }
 
+/** It starts no containerd of its own, and renders nothing, where it is told of another engine (pkg/agent/run.go). */
+function refusalOf(program: Program, host: HostFiles, daemon: Daemon | undefined): Refusal | undefined {
+  const { title } = program;
+  const said = (key: string) => setting(program, host, daemon, key);
+  const without = (key: string) => ({
+    path: placesOf(program, host, daemon).rootFile,
+    why: `it runs pods with another engine, and does not read this file: ${key}`,
+  });
+  const isDocker = /^(?:true|t|1)$/i.test(said("docker") ?? "false");
+  if (isDocker || daemon?.argv.includes("--docker") === true)
+    return {
+      ...without("docker"),
+      hint: `start ${title} without docker, whose handlers shimctl does not set`,
+    };
+  const endpoint = said("container-runtime-endpoint");
+  if (endpoint === undefined || endpoint === "") return undefined;
+  const hint = /crio/.test(endpoint) ? "pass --engine crio" : "pass --layout vanilla";
+  return { ...without(`container-runtime-endpoint ${endpoint}`), hint };
+}
+
 /** Handlers that it renders as soon as it finds their binary (k3s-io/k3s, pkg/agent/containerd/runtimes.go). */
 const foundByItself = [
   "runc",
@@ -139,14 +160,18 @@ const foundByItself = [
 /** The daemon's own word, else its configuration's, else the default. */
 function dataDir(program: Program, host: HostFiles, daemon: Daemon | undefined): string {
   const { name } = program;
-  const prefix = name.toUpperCase();
   const said =
     option(daemon, "--data-dir", "-d") ??
-    daemon?.environment[`${prefix}_DATA_DIR`] ??
-    fromConfig(host, name, option(daemon, "--config", "-c") ?? daemon?.environment[`${prefix}_CONFIG_FILE`]);
+    daemon?.environment[`${name.toUpperCase()}_DATA_DIR`] ??
+    fromConfig(program, host, daemon, "data-dir");
   const path = said === undefined || said === "" ? `/var/lib/rancher/${name}` : said;
   const absolute = path.startsWith("/") ? path : `/${path}`;
   return absolute.replace(/\/+$/, "");
+}
+
+/** What the daemon says, else its configuration. */
+function setting(program: Program, host: HostFiles, daemon: Daemon | undefined, key: string) {
+  return option(daemon, `--${key}`) ?? fromConfig(program, host, daemon, key);
 }
 
 /** The last value of an option, as `--name value`, `--name=value` or the short form of either. */
@@ -162,8 +187,14 @@ function option(daemon: Daemon | undefined, ...names: readonly string[]): string
     .at(-1);
 }
 
-/** `data-dir` of the configuration file and of the files in the folder beside it, in their order: the last one counts. */
-function fromConfig(host: HostFiles, name: string, said: string | undefined): string | undefined {
+/** A key of the configuration file and of the files in the folder beside it, in their order: the last one counts. */
+function fromConfig(
+  { name }: Program,
+  host: HostFiles,
+  daemon: Daemon | undefined,
+  key: string,
+): string | undefined {
+  const said = option(daemon, "--config", "-c") ?? daemon?.environment[`${name.toUpperCase()}_CONFIG_FILE`];
   const folder = `/etc/rancher/${name}`;
   if (said === undefined && !host.exists(folder)) return undefined;
   const file = said ?? `${folder}/config.yaml`;
@@ -171,7 +202,7 @@ function fromConfig(host: HostFiles, name: string, said: string | undefined): st
   return [file, ...more.map((each) => `${file}.d/${each}`)]
     .flatMap((path) => {
       const read = host.read(path);
-      return read.kind === "file" ? topLevelValue(new TextDecoder().decode(read.bytes), "data-dir") : [];
+      return read.kind === "file" ? topLevelValue(new TextDecoder().decode(read.bytes), key) : [];
     })
     .at(-1);
 }

@@ -199,3 +199,29 @@ test("a version string of k3s' containerd without the word k3s says nothing: it 
   );
   expect([site.layout, site.version?.source]).toEqual(["k3s-server", "--engine-version"]);
 });
+
+test("a node whose k3s or RKE2 runs pods with another engine is not changed in files that nothing reads", () => {
+  const unit = { ...rendered("/var/lib/rancher/k3s"), "/etc/systemd/system/k3s.service": "" };
+  const path = "/var/lib/rancher/k3s/agent/etc/containerd/config.toml";
+  const socket = "unix:///run/containerd/containerd.sock";
+  const run = (rest: string) => [daemon(`/usr/local/bin/k3s server${rest}`)];
+  const configured = (yaml: string) => ({ ...unit, "/etc/rancher/k3s/config.yaml": yaml });
+  const other = (files: Readonly<Record<string, string>>, rest = "") => find(files, run(rest)).refusal;
+  const external = {
+    path,
+    why: `it runs pods with another engine, and does not read this file: container-runtime-endpoint ${socket}`,
+    hint: "pass --layout vanilla",
+  };
+  expect(other(unit, ` --container-runtime-endpoint ${socket}`)).toEqual(external);
+  expect(other(configured(`container-runtime-endpoint: ${socket}\n`))).toEqual(external);
+  expect(find(configured(`container-runtime-endpoint: ${socket}\n`)).refusal).toEqual(external);
+  expect(other(unit, " --container-runtime-endpoint=/run/crio/crio.sock")?.hint).toBe("pass --engine crio");
+  for (const refused of [
+    other(unit, " --docker"),
+    other(unit, " --docker=true"),
+    other(configured("docker: true\n")),
+  ])
+    expect(refused?.why).toBe("it runs pods with another engine, and does not read this file: docker");
+  for (const rest of ["", " --docker=false"]) expect(other(unit, rest)).toBeUndefined();
+  for (const yaml of ["docker: false\n", "token: t\n"]) expect(other(configured(yaml))).toBeUndefined();
+});
