@@ -225,3 +225,13 @@ test("a node whose k3s or RKE2 runs pods with another engine is not changed in f
   for (const rest of ["", " --docker=false"]) expect(other(unit, rest)).toBeUndefined();
   for (const yaml of ["docker: false\n", "token: t\n"]) expect(other(configured(yaml))).toBeUndefined();
 });
+
+test("a process that hides its arguments behind a title is known by it, and not its containerd in its place", () => {
+  const files = rendered("/var/lib/rancher/k3s");
+  for (const role of ["server", "agent"]) {
+    const hidden = { ...daemon(""), argv: [`/usr/local/bin/k3s ${role}`, "", ""] };
+    expect(find(files, [hidden]).layout.name).toBe(`k3s-${role}`);
+  }
+  for (const argv of [["/usr/local/bin/k3s kubectl"], ["/usr/local/bin/k3s server", "x"]])
+    expect(refusal(files, [{ ...daemon(""), argv }]).message).toContain("Cannot tell which of");
+});
