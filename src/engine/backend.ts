@@ -218,7 +218,7 @@ export interface EngineView {
   /**
    * Which of these handlers, all that an owner is known to have installed, stand in no block of ours with the same
    * meaning: another program wrote a file anew without its comments, our markers among them, or copied it. All of
-   * them or none.
+   * them or none. Where files merge, what stands beside a block of ours is somebody else's.
    */
   unmarked(installed: readonly Handler[]): Unmarked;
   /** What must be on the host for these handlers to run a pod. */

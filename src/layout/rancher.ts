@@ -106,6 +106,10 @@ function roleOf({ name }: Program, daemon: Daemon): Role | undefined {
   // It starts itself again by these names (k3s-io/k3s, cmd/k3s/main.go).
   if (runs(daemon, `${name}-server`)) return "server";
   if (runs(daemon, `${name}-agent`)) return "agent";
+  // Then it hides its arguments, which may hold secrets, behind one title (pkg/cli/server/server.go).
+  const [title = "", ...rest] = daemon.argv;
+  const [, program, role] = /(?:^|\/)([^/ ]+) (server|agent)$/.exec(title) ?? [];
+  if (program === name && rest.every((word) => word === "")) return role === "server" ? "server" : "agent";
   if (!runs(daemon, name)) return undefined;
   const word = daemon.argv.slice(1).find((each) => each === "server" || each === "agent");
   return word === "server" || word === "agent" ? word : undefined;

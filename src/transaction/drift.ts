@@ -1,5 +1,6 @@
 import type { EngineView, Unmarked } from "../engine/backend.ts";
-import type { Owners } from "./record.ts";
+import type { Handler } from "../handler/model.ts";
+import { type Owners, recordedByOthers } from "./record.ts";
 
 export interface Drift {
   readonly owner: string;
@@ -10,7 +11,15 @@ export interface Drift {
 
 /** What the owners installed and what stands without markers, by handler: nobody else's. */
 export function unmarkedOn(owners: Owners, { unmarked }: EngineView): Unmarked {
-  return new Map(Object.values(owners).flatMap(({ handlers }) => [...unmarked(Object.values(handlers))]));
+  return new Map(Object.keys(owners).flatMap((owner) => [...unmarked(installedBy(owners, owner))]));
+}
+
+/** What the owner has installed, without what another one has by now. */
+function installedBy(owners: Owners, owner: string): Handler[] {
+  const others = recordedByOthers(owners, owner);
+  return Object.values(owners[owner]?.handlers ?? {}).filter(
+    ({ name }) => others.get(name)?.isLater !== true,
+  );
 }
 
 /** What the record says of one configuration beside what the files say. */
@@ -25,7 +34,7 @@ export function holdingsDrift(owners: Owners, { state: engine, unmarked }: Engin
     const held = engine.holdings
       .filter((holding) => holding.owner === owner)
       .flatMap((holding) => holding.handlers);
-    const bare = unmarked(Object.values(entry.handlers));
+    const bare = unmarked(installedBy(owners, owner));
     for (const [name, paths] of bare)
       for (const path of paths)
         drift.push({

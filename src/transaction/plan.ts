@@ -31,9 +31,9 @@ import {
   adoptedBy,
   basesIn,
   handlersIn,
-  type Owners,
   orderIn,
   ownersOf,
+  recordedByOthers,
 } from "./record.ts";
 import { basesAfter, settle } from "./settle.ts";
 import { type NodeState, stateFolder } from "./state.ts";
@@ -140,17 +140,6 @@ export function recordedOf(env: Environment, state: NodeState, request: Request)
     adopted: adoptedBy(record, rootFile, request.owner),
     others: recordedByOthers(ownersOf(record, rootFile), request.owner),
   };
-}
-
-/** What another owner installed after this one had lost it stands in the record twice. */
-function recordedByOthers(owners: Owners, owner: string): Recorded["others"] {
-  const own = Object.hasOwn(owners, owner) ? (owners[owner]?.updated ?? "") : "";
-  const others = Object.entries(owners).filter(([name]) => name !== owner);
-  return new Map(
-    others.flatMap(([name, { handlers, updated }]) =>
-      Object.keys(handlers).map((handler) => [handler, { owner: name, isLater: updated >= own }] as const),
-    ),
-  );
 }
 
 /** What an edit takes over, as the record keeps it. */

@@ -406,3 +406,17 @@ function withoutAdopted(owners: Owners, adopted: AdoptedHandlers): Owners {
     }),
   );
 }
+
+/** What another owner installed after this one had lost it stands in the record twice. */
+export function recordedByOthers(
+  owners: Owners,
+  owner: string,
+): ReadonlyMap<string, { readonly owner: string; readonly isLater: boolean }> {
+  const own = Object.hasOwn(owners, owner) ? (owners[owner]?.updated ?? "") : "";
+  const others = Object.entries(owners).filter(([name]) => name !== owner);
+  return new Map(
+    others.flatMap(([name, { handlers, updated }]) =>
+      Object.keys(handlers).map((handler) => [handler, { owner: name, isLater: updated >= own }] as const),
+    ),
+  );
+}

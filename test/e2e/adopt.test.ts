@@ -366,11 +366,54 @@ describe("on 1.x, where another program has written the file anew without commen
     expect(node.text()).toBe(before);
   });
 
+  test("status names what uninstall removes, also where another owner has taken some of it over", async () => {
+    using node = Node.of(markedCase);
+    expect((await commands(node, "install", "kata-qemu", "runsc")).code).toBe(0);
+    node.place(markedCase.main, node.text().replace(/^ *#.*\n/gm, ""));
+    expect((await commands(node, "install", "kata-qemu", "--owner", "other", "--adopt")).code).toBe(0);
+    const { drift } = (await node.run(["status", "--json"])).json();
+    expect(drift).toMatchObject([
+      { owner: "default", message: expect.stringContaining("'runsc' stands here without its markers") },
+      { owner: "default", message: "installed before and gone since: kata-qemu" },
+    ]);
+    expect((await commands(node, "uninstall", "--all")).code).toBe(0);
+    expect([node.text().includes("runsc"), node.text().includes("kata-qemu")]).toEqual([false, true]);
+  });
+
   test("another owner is told whose it is, and a rollback that somebody changed it", async () => {
     using node = await nodeWith();
     const other = await commands(node, "uninstall", "kata-qemu", "--owner", "other");
     expect([other.code, other.out]).toEqual([5, expect.stringContaining("belongs to owner 'default'")]);
     const back = await commands(node, "rollback");
     expect([back.code, back.out]).toEqual([5, expect.stringContaining("Cannot roll back, as somebody")]);
+  });
+});
+
+describe("on 2.x, where others define a handler as ours does, which stands in its drop-in with markers", () => {
+  const own = kataHandler(3, "qemu");
+  const root = "/etc/containerd/config.toml";
+  const nodeWith = async (text: string, ...how: string[]) => {
+    const node = new Node("2.1.9", text);
+    expect((await node.run(["install", "kata-qemu", ...how])).code).toBe(0);
+    node.place(root, `${node.text()}# the administrator's own\n${own}`);
+    return node;
+  };
+
+  test.each([
+    ["since", "version = 3\n", []],
+    ["again, after it was adopted,", `version = 3\n${own}`, ["--adopt"]],
+  ] as const)("%s, uninstall leaves theirs", async (_, text, how) => {
+    using node = await nodeWith(text, ...how);
+    const { drift } = (await node.run(["status", "--json"])).json();
+    expect(JSON.stringify(drift)).not.toContain("without its markers");
+    expect((await node.run(["uninstall", "kata-qemu"])).code).toBe(0);
+    expect(node.text()).toContain(`# the administrator's own\n${own}`);
+  });
+
+  test("an install of another handler takes nothing out of it", async () => {
+    using node = await nodeWith("version = 3\n");
+    const before = node.text();
+    await node.run(["install", "runsc"]);
+    expect(node.text()).toBe(before);
   });
 });

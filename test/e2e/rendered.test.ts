@@ -281,6 +281,22 @@ ${header("theirs", 2)}
     });
   });
 
+  test("that renders an inline table of handlers takes no block: containerd would not start", async () => {
+    const inline = `version = 3\n[plugins."io.containerd.cri.v1.runtime".containerd]\n  runtimes = { runc = { runtime_type = "io.containerd.runc.v2" } }\n`;
+    using node = k3sNode("2.1.9", middleK3s, { [v3]: inline });
+    expect(await refused(node, "install", "runsc")).toMatchObject({
+      exit: 3,
+      message:
+        "Cannot add a handler to what k3s renders, as `runtimes` is an inline table, which TOML does not allow to extend: rewrite it as [table] headers",
+      path: renderedFile(middleK3s),
+      line: 3,
+      hint: "write it as [headers] in the template that it comes from, restart k3s, then run the same command again",
+    });
+    node.place(v3, own3);
+    startK3s(node, middleK3s);
+    await done(node, "install", "runsc");
+  });
+
   test("with an edited block of ours is left alone", async () => {
     using node = k3sNode("2.1.9", middleK3s, { [v3]: own3 });
     await done(node, "install", "kata-qemu");
@@ -427,6 +443,26 @@ describe("a template of ours", () => {
       path: v3,
       message: expect.stringContaining("as k3s renders it by itself once it finds its binary"),
     });
+  });
+
+  test("does not get it either from a drop-in that nothing imports any more: it is named, and uninstalled", async () => {
+    using node = k3sNode("2.2.7", newK3s);
+    node.remove("/usr/bin/nvidia-container-runtime");
+    startK3s(node, newK3s);
+    await done(node, "install", "nvidia", "--allow-missing");
+    startK3s(node, middleK3s);
+    expect(await refused(node, "install", "runsc")).toMatchObject({
+      exit: 5,
+      path: v3,
+      message: expect.stringContaining("Cannot define handler 'nvidia' in a template"),
+      hint: "shimctl uninstall nvidia --owner default",
+    });
+    await done(node, "uninstall", "nvidia", "--owner", "default");
+    await done(node, "install", "runsc");
+    node.place("/usr/bin/nvidia-container-runtime", "", 0o755);
+    startK3s(node, middleK3s);
+    expect(await state(node)).toBe("in sync");
+    expect(times(node, renderedFile(middleK3s), "runtimes.nvidia]")).toBe(0);
   });
 
   test("does not get what Go would take for an action", async () => {

@@ -305,3 +305,13 @@ test("a version string of k3s' containerd without the word k3s says nothing: it 
   );
   expect([site.layout, site.version?.source]).toEqual(["k3s-server", "--engine-version"]);
 });
+
+test("a process that hides its arguments behind a title is known by it, and not its containerd in its place", () => {
+  const files = rendered("/var/lib/rancher/k3s");
+  for (const role of ["server", "agent"]) {
+    const hidden = { ...daemon(""), argv: [`/usr/local/bin/k3s ${role}`, "", ""] };
+    expect(find(files, [hidden]).layout.name).toBe(`k3s-${role}`);
+  }
+  for (const argv of [["/usr/local/bin/k3s kubectl"], ["/usr/local/bin/k3s server", "x"]])
+    expect(refusal(files, [{ ...daemon(""), argv }]).message).toContain("Cannot tell which of");
+});

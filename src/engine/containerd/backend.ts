@@ -32,6 +32,7 @@ import {
   composed,
   type Rendering,
   refuseInBlocks,
+  refuseInextensible,
   refuseInTemplate,
   refuseRendered,
   renderedDropIn,
@@ -347,6 +348,10 @@ function unmarked(node: Understood, installed: readonly Handler[]): Unmarked {
   const { source } = node.site;
   const files = source === undefined || source.kind === "template" ? node.loaded.filter(hasTables) : [];
   if (files.length === 0 || installed.length === 0) return new Map();
+  // On 1.x a copy masks what it was made of. Where files merge, nobody makes one: what stands beside ours is theirs.
+  const isMarked = (name: string) =>
+    node.loaded.some(({ blocks }) => blocks.some(({ names }) => names.has(name)));
+  if (mergesTables(node.version) && installed.some(({ name }) => isMarked(name))) return new Map();
   const wanted = installed.map((handler) => {
     const { name } = handler;
     const body = handler.containerd === undefined ? "" : blockBody([handler], node.writeId);
@@ -510,18 +515,31 @@ function planRendered(
   );
   const dropIn = reached?.path ?? renderedDropIn(rendering, root, schema, version, dropInName(owner));
   const body = handlers.length === 0 ? undefined : blockBody(handlers, writeId);
+  const namesAt = (path: string | undefined) =>
+    [...node.loaded, ...node.unread]
+      .filter((file) => file.path === path)
+      .flatMap((file) => file.blocks.filter((block) => block.owner === owner))
+      .flatMap(({ names }) => [...names]);
   // Until the next start it is not known where a new block belongs: what is there stays where it is.
   const isFixed = node.refusal !== undefined && body !== undefined && here.length > 0;
   const target = isFixed ? here[0] : (dropIn ?? templateFor(rendering, schema)?.path);
   if (!isFixed && body !== undefined && dropIn === undefined) {
     refuseNoPlace(node, rendering, root);
     if (adopting?.mode !== "leave")
-      refuseInTemplate(rendering, target ?? root.path, handlers, held, (each) => blockBody([each], writeId));
+      refuseInTemplate(
+        rendering,
+        { path: target ?? root.path, owner, held, standing: namesAt(target) },
+        handlers,
+        (each) => blockBody([each], writeId),
+      );
   }
   const edit = (path: string, block: string | undefined): FileEdit | undefined => {
     const taken = takenIn(node, owner, path, taking);
     const mustStay = namedByImport(node, path) || isLinked(seen, path);
     if (isTemplate(path)) {
+      if (block !== undefined)
+        for (const { name } of handlers)
+          refuseInextensible(rendering, root, ["plugins", writeId, "containerd", "runtimes", name]);
       const made = templateEdit({ path, owner, block, base: source.base, mustStay }, bytesAt(seen, path));
       return made && { ...made, labelFrom: site.rootFile };
     }

@@ -5,6 +5,7 @@ import type { Read } from "../../host/host.ts";
 import { blockLines, inspectBlocks } from "../../toml/block.ts";
 import { decodeToml, encodeToml } from "../../toml/decode.ts";
 import { factsAt } from "../../toml/excerpt.ts";
+import { canExtend } from "../../toml/extend.ts";
 import { parseToml, scanToml } from "../../toml/parse.ts";
 import { asScan, ScanError } from "../../toml/scan.ts";
 import { splice } from "../../toml/splice.ts";
@@ -343,15 +344,20 @@ function headerOf(line: string): readonly string[] {
  * What cannot stand in a template: text that would be taken for an action, and handlers that are rendered as soon as
  * their binary is found, as a second table of the name keeps containerd from starting (k3s-io/docs#566).
  * Throws ShimctlError
- * @param held names that the owner has there already
+ * @param place where they would stand: with the names that the owner has anywhere, and those that stand there already
  */
 export function refuseInTemplate(
   { source }: Rendering,
-  path: string,
+  place: {
+    readonly path: string;
+    readonly owner: string;
+    readonly held: readonly string[];
+    readonly standing: readonly string[];
+  },
   handlers: readonly Handler[],
-  held: readonly string[],
   textOf: (handler: Handler) => string,
 ): void {
+  const { path, owner, held, standing } = place;
   for (const handler of handlers) {
     const { name } = handler;
     if (/\{\{|\}\}/.test(textOf(handler))) {
@@ -361,16 +367,37 @@ export function refuseInTemplate(
         { path, hint: "leave these characters out of its definition" },
       );
     }
-    if (source.makes?.includes(name) !== true || held.includes(name)) continue;
+    if (source.makes?.includes(name) !== true || standing.includes(name)) continue;
     throw new ShimctlError(
       "conflict",
       `Cannot define handler '${name}' in a template, as ${source.by} renders it by itself once it finds its binary, and containerd does not start with both`,
       {
         path,
-        hint: `restart ${source.by}, and where the binary is found it serves '${name}' without an install; else give the handler another name`,
+        // A drop-in that nothing imports any more held it without harm.
+        hint: held.includes(name)
+          ? `shimctl uninstall ${name} --owner ${owner}`
+          : `restart ${source.by}, and where the binary is found it serves '${name}' without an install; else give the handler another name`,
       },
     );
   }
+}
+
+/**
+ * Refuses a table that would stand in one file with what TOML does not allow to extend: containerd would not start.
+ * Throws ShimctlError `unsupported-config`
+ */
+export function refuseInextensible({ source }: Rendering, root: Loaded, table: readonly string[]): void {
+  const obstacle = canExtend(root.text, table);
+  if (obstacle === null) return;
+  throw new ShimctlError(
+    "unsupported-config",
+    `Cannot add a handler to what ${source.by} renders, as ${obstacle.reason}`,
+    {
+      path: root.path,
+      line: obstacle.line,
+      hint: `write it as [headers] in the template that it comes from, restart ${source.by}, then run the same command again`,
+    },
+  );
 }
 
 /** Handlers that are rendered by themselves since our block was written: the same table twice in one file. */
