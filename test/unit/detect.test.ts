@@ -204,11 +204,12 @@ describe("where only parts of the node are mounted", () => {
 
   test("a socket speaks for its engine", () => {
     const host = hostWith("/etc/containerd/config.toml", "/run/containerd/containerd.sock");
-    expect(found(partly(host, "/etc/containerd", "/run"), [])).toMatchObject({ name: "vanilla" });
+    const mounted = ["/etc/containerd", "/run", "/usr/lib"];
+    expect(found(partly(host, ...mounted), [])).toMatchObject({ name: "vanilla" });
   });
 
   test("a running unit speaks for its engine", () => {
-    const host = partly(hostWith("/etc/containerd/config.toml"), "/etc/containerd", "/run");
+    const host = partly(hostWith("/etc/containerd/config.toml"), "/etc/containerd", "/run", "/usr/lib");
     const running = daemon("containerd.service", true, "/usr/bin/containerd");
     expect(found(host, [running])).toMatchObject({ name: "vanilla" });
     expect(found(host, [{ ...running, active: false }])).toHaveProperty("refused");
