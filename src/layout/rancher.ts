@@ -189,7 +189,8 @@ function fromConfig(
   const folder = `/etc/rancher/${name}`;
   const file = said ?? `${folder}/config.yaml`;
   if (said === undefined && !host.exists(folder)) {
-    refuseUnreadable(host.read(folder));
+    // Where it is not mounted, or may not be seen, reading it says so.
+    refuseUnreadable(host.read(file));
     return undefined;
   }
   const more = (host.list(`${file}.d`) ?? []).filter((each) => /\.ya?ml$/.test(each));
