@@ -85,6 +85,28 @@ describe("a unit that starts the engine", () => {
     expect((await node.run(["check", "/etc/other.toml"])).code).toBe(0);
   });
 
+  test.each(["/etc//containerd/./config.toml", "/etc/containerd/config.toml/", "/etc/link.toml"])(
+    "is changed the same way by any path of its file: %s",
+    async (path) => {
+      using node = new Node("2.1.9", "version = 3\n");
+      symlinkSync("containerd/config.toml", `${node.root}/etc/link.toml`);
+      const before = node.tree();
+      expect((await node.run(["install", "crun", "--config", path])).code).toBe(0);
+      expect((await node.run(["install", "kata-qemu"])).out).toStartWith("installed kata-qemu\n");
+      expect((await node.run(["uninstall", "--all", "--config", path])).out).toStartWith(
+        "removed crun, kata-qemu\n",
+      );
+      const after = node.tree();
+      for (const [name, content] of Object.entries(before)) expect(after[name]).toBe(content);
+      expect(Object.keys(after).filter((name) => name.includes("50-shimctl"))).toEqual([]);
+    },
+  );
+
+  test("that is only a template is none", async () => {
+    using node = nodeWith({ [`${units}/containerd@.service`]: containerd("/usr/bin/containerd -c /etc/%i") });
+    expect((await node.run(["install", "crun"])).code).toBe(0);
+  });
+
   test("may name the same file by another path", async () => {
     using node = nodeWith({
       [`${units}/containerd.service`]: containerd("/usr/bin/containerd -c=/etc/link.toml"),
