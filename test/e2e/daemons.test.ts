@@ -165,6 +165,18 @@ describe("a unit that starts the engine", () => {
     expect((await node.run(["check", "/etc/containerd/config.toml"])).code).toBe(0);
   });
 
+  test("on a file whose name a terminal would act on is shown without that", async () => {
+    using node = nodeWith({
+      [`${units}/containerd.service`]: containerd("/usr/bin/containerd -c '/etc/\\x1b[31mred.toml'"),
+    });
+    const { code, err } = await node.run(["install", "crun"]);
+    expect(code).toBe(6);
+    expect(err).toContain("on one that cannot be told from here: /etc/?[31mred.toml\n");
+    expect((await node.run(["status", "--config", "/etc/containerd/config.toml"])).out).toContain(
+      "containerd -c /etc/?[31mred.toml",
+    );
+  });
+
   test("on a file whose name a shell would split is named so that a shell takes it", async () => {
     using node = nodeWith({
       [`${units}/containerd.service`]: containerd("/usr/bin/containerd -c '/etc/my own/it.toml'"),
