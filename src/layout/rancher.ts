@@ -189,8 +189,8 @@ function fromConfig(
   const folder = `/etc/rancher/${name}`;
   const file = said ?? `${folder}/config.yaml`;
   if (said === undefined && !host.exists(folder)) {
-    // Where it is not mounted, or may not be seen, reading it says so.
-    refuseUnreadable(host.read(file));
+    // It holds the cluster's keys: no pod need mount it where the tree that it has mounted is the one in use.
+    if (host.unmounted?.(folder) === undefined) refuseUnreadable(host.read(folder));
     return undefined;
   }
   const more = (host.list(`${file}.d`) ?? []).filter((each) => /\.ya?ml$/.test(each));

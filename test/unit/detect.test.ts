@@ -165,8 +165,6 @@ describe("where only parts of the node are mounted", () => {
     const folder = dirname(rootFile);
     const run = dirname(socket);
     const named = { layout: layout.name };
-    // Where what says where all else is may stand.
-    const says = layout.family === undefined ? [] : [`/etc/rancher/${layout.family}`];
 
     test(`${layout.name} is not guessed from files: what only a running engine leaves must speak for it`, () => {
       const host = partly(hostWith(rootFile, `${run}/other`), folder, run);
@@ -179,20 +177,12 @@ describe("where only parts of the node are mounted", () => {
         [[run], folder],
         [[folder], run],
       ] as const)
-        expect(found(partly(host, "/somewhere", ...says, ...mounted), [], named)).toEqual({
+        expect(found(partly(host, "/somewhere", ...mounted), [], named)).toEqual({
           refused: `Cannot use this node, as its ${missing} is not mounted below ${host.root}`,
           hint: `mount the node's ${missing} at ${host.root}${missing}`,
         });
     });
   }
-
-  test("k3s is not taken to be where it is by default while its own configuration is not mounted", () => {
-    const host = partly(hostWith(), "/var/lib/rancher/k3s/agent/etc/containerd", "/run/k3s/containerd");
-    expect(found(host, [], { layout: "k3s-server" })).toEqual({
-      refused: `Cannot use this node, as its /etc/rancher/k3s is not mounted below ${host.root}`,
-      hint: `mount the node's /etc/rancher/k3s at ${host.root}/etc/rancher/k3s`,
-    });
-  });
 
   test("the refusal names what was found, and what would tell", () => {
     const host = hostWith("/etc/containerd/config.toml", "/run/containerd/other");
