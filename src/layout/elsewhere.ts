@@ -76,7 +76,7 @@ export function settleMade(
   const isOwn =
     config === rootFile ||
     (config !== undefined && configOption !== undefined && isSame(host, config, rootFile));
-  if (source?.kind !== "rendered" || (config !== undefined && configOption === undefined))
+  if (source === undefined || (config !== undefined && configOption === undefined))
     return config === undefined || isOwn ? places : { rootFile: config };
   if (config === undefined) {
     if (isKnown(rootFile)) return places;
@@ -91,11 +91,12 @@ export function settleMade(
   }
   if (isOwn) return places;
   const tail = rootFile.split("/").slice(-4).join("/");
-  if ((daemon === undefined || !isKnown(rootFile)) && config.endsWith(`/${tail}`))
+  const isUnsettled = daemon === undefined || !isKnown(rootFile);
+  if (source.kind === "rendered" && isUnsettled && config.endsWith(`/${tail}`))
     return { rootFile: config, source: besides(source, dirOf(rootFile), dirOf(config)) };
   throw new ShimctlError(
     "unsupported-node",
-    `Cannot use ${configOption}, as ${layout.title} has its containerd read a file that it writes itself: ${rootFile}`,
+    `Cannot use ${configOption}, as ${layout.title} has its containerd read a file that it writes itself${source.kind === "template" ? ", made of this one" : ""}: ${rootFile}`,
     { path: config, hint: `leave ${configOption} out` },
   );
 }
