@@ -139,9 +139,10 @@ export function explained(thrown: unknown, host: Host): ShimctlError {
           : "it is not a regular file";
   if (reason === undefined) return error;
   const denied = reason === deniedReason;
+  const isNoFile = read.kind === "other" || reason === "its symbolic links do not end";
   return new ShimctlError(denied ? "unsupported-node" : error.code, `${bare}, as ${reason}`, {
     ...error.facts,
-    ...(denied ? { hint: "run as root" } : {}),
+    ...(denied ? { hint: "run as root" } : isNoFile ? { hint: "put a regular file in its place" } : {}),
     cause: thrown,
   });
 }

@@ -631,7 +631,7 @@ function finish(
     engine: oneOf("engine", "auto", "containerd", "crio"),
     layout: get("layout"),
     engineVersion: get("engine-version"),
-    config: get("config"),
+    config: plainPath(get("config")),
     owner: text("owner"),
     epoch: get("epoch"),
     instance: get("instance"),
@@ -688,6 +688,15 @@ export function duration(name: string, text: string): number {
     );
   }
   return parts.reduce((sum, [, amount, unit]) => sum + Number(amount) * (units[unit ?? "s"] ?? 1000), 0);
+}
+
+/** One spelling for each path: by the root file's, the record knows it again. */
+function plainPath(path: string | undefined): string | undefined {
+  if (path === undefined) return undefined;
+  return `/${path
+    .split("/")
+    .filter((name) => name !== "" && name !== ".")
+    .join("/")}`;
 }
 
 /** Why a path of the node cannot be taken as it is written, in words that follow "which"; `undefined`: it can. */

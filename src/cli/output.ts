@@ -143,7 +143,8 @@ export function errorText(error: ShimctlError): string {
     `  state: ${state ?? nothingWritten}`,
     ...(hint === undefined ? [] : [`  next: ${hint}`]),
   ];
-  return `${lines.join("\n")}\n`;
+  // What was found on the node may hold anything, and a terminal acts on some of it.
+  return `${lines.join("\n").replace(/[^\P{Cc}\n\t]/gu, "?")}\n`;
 }
 
 export function problemText(problem: Problem): string {

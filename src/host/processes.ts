@@ -24,13 +24,14 @@ export function processesOf(root: string): Processes | undefined {
 
 /**
  * The daemons among the running processes. Those of containers on the node are passed over: their root is another one.
- * So are rootless ones, under a user's own service manager.
+ * So are those of users, and all under a user's own service manager.
  * So are all whose root this user may not see.
  */
 export function runningDaemons(seen: Processes, wanted: Wanted): Daemon[] {
   const { proc } = seen;
   const home = placeOf(seen.home);
   if (home === undefined) return [];
+  const owner = ownerOf(proc);
   const pids = namesIn(proc)
     .filter((name) => /^\d+$/.test(name))
     .sort((one, other) => Number(one) - Number(other));
@@ -40,8 +41,8 @@ export function runningDaemons(seen: Processes, wanted: Wanted): Daemon[] {
     const argv = listOf(`${folder}/cmdline`);
     if (argv.length === 0) continue;
     const process: Daemon = { unit: undefined, argv, environment: {}, active: true, source: `/proc/${pid}` };
-    // Most are ruled out by their command alone.
-    if (!wanted.isOne(process) || placeOf(`${folder}/root/`) !== home) continue;
+    // Most are ruled out by their command alone. Any user may call a program what they like.
+    if (!wanted.isOne(process) || placeOf(`${folder}/root/`) !== home || ownerOf(folder) !== owner) continue;
     const cgroup = textOf(`${folder}/cgroup`);
     // A user's own, which no kubelet of the node uses; its units are no units of the system.
     if (/\/user@\d+\.service(?:\/|$)/m.test(cgroup)) continue;
@@ -91,6 +92,14 @@ function placeOf(folder: string): string | undefined {
   try {
     const { dev, ino } = statSync(folder, { bigint: true });
     return `${dev}:${ino}`;
+  } catch {
+    return undefined;
+  }
+}
+
+function ownerOf(folder: string): number | undefined {
+  try {
+    return statSync(folder).uid;
   } catch {
     return undefined;
   }

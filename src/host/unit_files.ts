@@ -43,10 +43,12 @@ export function daemonsInFiles(host: HostFiles, wanted: Wanted): Daemon[] {
   const names = new Set<string>();
   const isOwn = (folder: string) => ownFolders.includes(folder);
   // Drop-ins alone may be what is seen of a unit.
+  // A template is no unit, only those made from it are.
   for (const { folder, names: all } of listed)
     for (const name of all)
       for (const unit of [name, name.replace(/\.d$/, "")])
-        if (unit.endsWith(".service") && (matches(unit) || isOwn(folder))) names.add(unit);
+        if (unit.endsWith(".service") && !unit.includes("@.") && (matches(unit) || isOwn(folder)))
+          names.add(unit);
   return [...names].sort().flatMap((name) => {
     const daemon = daemonOf(host, name, listed);
     return daemon !== undefined && isWanted(wanted, daemon) ? [daemon] : [];

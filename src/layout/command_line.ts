@@ -80,9 +80,9 @@ export function asStarted(engine: EngineName, daemon: Daemon | undefined, usual:
   };
 }
 
-/** Whether a path from a command line is one: no variable and no specifier was left in it. */
+/** Whether a path from a command line is one that `--config` takes: no variable and no specifier was left in it. */
 export function isKnown(path: string): boolean {
-  return path.startsWith("/") && !/\$\{|%/.test(path);
+  return path.startsWith("/") && !/\$\{|%|\p{Cc}/u.test(path);
 }
 
 /** Whether a command is the engine's, whatever it does. */
@@ -120,6 +120,9 @@ function lastOf(argv: readonly string[], names: readonly string[]): string | und
 /** Flags that say where files are. All others may hold secrets: k3s has its token on the command line. */
 const shownFlags = ["config", "c", "config-dir", "address", "a", "listen", "data-dir", "d", "root", "state"];
 
+/** Who runs a program decides what it is called, and what its arguments are. */
+const longest = 300;
+
 /** A daemon's command for people, with no argument that may be a secret. */
 export function shownCommand(argv: readonly string[]): string {
   const words = [programOf(argv)];
@@ -133,7 +136,9 @@ export function shownCommand(argv: readonly string[]): string {
     } else if (words.length === at && /^[a-z][a-z0-9.-]*$/.test(word)) words.push(word);
     else isCut = true;
   }
-  return [...words, ...(isCut ? ["…"] : [])].join(" ");
+  const text = words.join(" ").replace(/\p{Cc}/gu, "?");
+  const isLong = text.length > longest;
+  return `${isLong ? text.slice(0, longest) : text}${isCut || isLong ? " …" : ""}`;
 }
 
 function programOf(argv: readonly string[]): string {

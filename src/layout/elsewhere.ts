@@ -79,9 +79,12 @@ export function settleMade(
 ): Pick<Places, "rootFile" | "source"> {
   const { rootFile, source } = places;
   const { config, configOption } = wish;
-  // A file to look at only may be any.
-  if (source?.kind !== "rendered" || (config !== undefined && configOption === undefined))
-    return config === undefined || config === rootFile ? places : { rootFile: config };
+  // A file to look at only may be any. What is recorded is known again by the path of the root file: it has one.
+  const isOwn =
+    config === rootFile ||
+    (config !== undefined && configOption !== undefined && isSame(host, config, rootFile));
+  if (source === undefined || (config !== undefined && configOption === undefined))
+    return config === undefined || isOwn ? places : { rootFile: config };
   if (config === undefined) {
     if (isKnown(rootFile)) return places;
     throw new ShimctlError(
@@ -93,13 +96,14 @@ export function settleMade(
       },
     );
   }
-  if (isSame(host, config, rootFile)) return places;
+  if (isOwn) return places;
   const tail = rootFile.split("/").slice(-4).join("/");
-  if ((daemon === undefined || !isKnown(rootFile)) && config.endsWith(`/${tail}`))
+  const isUnsettled = daemon === undefined || !isKnown(rootFile);
+  if (source.kind === "rendered" && isUnsettled && config.endsWith(`/${tail}`))
     return { rootFile: config, source: besides(source, dirOf(rootFile), dirOf(config)) };
   throw new ShimctlError(
     "unsupported-node",
-    `Cannot use ${configOption}, as ${layout.title} has its containerd read a file that it writes itself: ${rootFile}`,
+    `Cannot use ${configOption}, as ${layout.title} has its containerd read a file that it writes itself${source.kind === "template" ? ", made of this one" : ""}: ${rootFile}`,
     { path: config, hint: `leave ${configOption} out` },
   );
 }

@@ -202,7 +202,7 @@ export function prepare(
   const missing = missingOnHost(host, view.needs(brought(intent, previous)), request.allowMissing);
   const candidateSeen = edits.length === 0 ? seen : withEdits(host, backend, site, seen, edits);
   const candidate = edits.length === 0 ? view : backend.read(site, candidateSeen);
-  refuseLosingDefault(view.state, handlers, previous);
+  refuseLosingDefault(view.state, candidate.state, handlers, previous);
   // What uninstall leaves is what others wrote. Where that was broken before us, it is theirs to mend.
   const removing =
     intent.command === "uninstall" ||
@@ -307,11 +307,14 @@ function refuseDangling(host: Host, rootFile: string, edits: readonly FileEdit[]
 /** Without its default handler the engine does not load its CRI plugin, and the node is lost. */
 function refuseLosingDefault(
   { defaultHandler, defaultKey }: EngineState,
+  after: EngineState,
   wanted: readonly Handler[],
   previous: readonly Handler[],
 ): void {
   const had = previous.some((handler) => handler.name === defaultHandler);
   if (!had || wanted.some((handler) => handler.name === defaultHandler)) return;
+  // Another's definition of it, or the engine's own, is in effect again.
+  if (after.handlers.some((handler) => handler.name === defaultHandler)) return;
   throw new ShimctlError("in-use", `Cannot remove handler '${defaultHandler}', as ${defaultKey} names it`, {
     hint: `set ${defaultKey} to another handler first`,
   });

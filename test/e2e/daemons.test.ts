@@ -85,6 +85,28 @@ describe("a unit that starts the engine", () => {
     expect((await node.run(["check", "/etc/other.toml"])).code).toBe(0);
   });
 
+  test.each(["/etc//containerd/./config.toml", "/etc/containerd/config.toml/", "/etc/link.toml"])(
+    "is changed the same way by any path of its file: %s",
+    async (path) => {
+      using node = new Node("2.1.9", "version = 3\n");
+      symlinkSync("containerd/config.toml", `${node.root}/etc/link.toml`);
+      const before = node.tree();
+      expect((await node.run(["install", "crun", "--config", path])).code).toBe(0);
+      expect((await node.run(["install", "kata-qemu"])).out).toStartWith("installed kata-qemu\n");
+      expect((await node.run(["uninstall", "--all", "--config", path])).out).toStartWith(
+        "removed crun, kata-qemu\n",
+      );
+      const after = node.tree();
+      for (const [name, content] of Object.entries(before)) expect(after[name]).toBe(content);
+      expect(Object.keys(after).filter((name) => name.includes("50-shimctl"))).toEqual([]);
+    },
+  );
+
+  test("that is only a template is none", async () => {
+    using node = nodeWith({ [`${units}/containerd@.service`]: containerd("/usr/bin/containerd -c /etc/%i") });
+    expect((await node.run(["install", "crun"])).code).toBe(0);
+  });
+
   test("may name the same file by another path", async () => {
     using node = nodeWith({
       [`${units}/containerd.service`]: containerd("/usr/bin/containerd -c=/etc/link.toml"),
@@ -141,6 +163,18 @@ describe("a unit that starts the engine", () => {
     const config = ["--config", "/etc/containerd/config.toml"];
     expect((await node.run(["install", "crun", ...config])).code).toBe(0);
     expect((await node.run(["check", "/etc/containerd/config.toml"])).code).toBe(0);
+  });
+
+  test("on a file whose name a terminal would act on is shown without that", async () => {
+    using node = nodeWith({
+      [`${units}/containerd.service`]: containerd("/usr/bin/containerd -c '/etc/\\x1b[31mred.toml'"),
+    });
+    const { code, err } = await node.run(["install", "crun"]);
+    expect(code).toBe(6);
+    expect(err).toContain("on one that cannot be told from here: /etc/?[31mred.toml\n");
+    expect((await node.run(["status", "--config", "/etc/containerd/config.toml"])).out).toContain(
+      "containerd -c /etc/?[31mred.toml",
+    );
   });
 
   test("on a file whose name a shell would split is named so that a shell takes it", async () => {

@@ -3,6 +3,7 @@ import { parse, type TomlTable } from "smol-toml";
 import { Entry, HandlerFile } from "../../src/handler/file.ts";
 import { ContainerdPart, CrioPart } from "../../src/handler/model.ts";
 import { manyHandlers } from "../support/many_handlers.ts";
+import { Node } from "../support/node.ts";
 import { roundTrip } from "../support/round_trip.ts";
 
 const many = manyHandlers(1000);
@@ -42,4 +43,20 @@ describe("a handler file of 1,000 handlers", () => {
       );
     });
   }
+});
+
+test("a handler that CRI-O has built in as its default is installed over it, and taken away again", async () => {
+  using node = new Node("1.36.3");
+  node.place("/etc/crio/crio.conf", "[crio]\n");
+  const before = node.tree();
+  expect((await node.run(["install", "crun"])).code).toBe(0);
+  expect((await node.run(["uninstall", "--all"])).out).toStartWith("removed crun\n");
+  for (const [path, content] of Object.entries(before)) expect(node.tree()[path]).toBe(content);
+  expect((await node.run(["install", "kata-qemu"])).code).toBe(0);
+  node.place("/etc/crio/crio.conf", '[crio.runtime]\ndefault_runtime = "kata-qemu"\n');
+  const refused = await node.run(["uninstall", "--all"]);
+  expect([refused.code, refused.err]).toEqual([
+    5,
+    expect.stringContaining("Cannot remove handler 'kata-qemu', as default_runtime names it\n"),
+  ]);
 });

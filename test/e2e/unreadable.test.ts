@@ -34,6 +34,7 @@ describe.each(engineCases)("a configuration of $name that cannot be read", (engi
           const ran = run(node, command);
           expect(ran.stdout + ran.stderr).toContain(engineCase.unreadable(reason));
           expect(ran.stdout + ran.stderr).toContain(path);
+          expect(ran.stdout + ran.stderr).toContain("put a regular file in its place");
           expect(ran.status).toBe(command[0] === "install" ? 3 : 11);
         }
         expect(node.tree()).toEqual(before);

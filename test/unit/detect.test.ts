@@ -8,6 +8,7 @@ import { partsOf } from "../../src/host/mounts.ts";
 import { openHost } from "../../src/host/root.ts";
 import { engineSettings, isEngine, shownCommand } from "../../src/layout/command_line.ts";
 import { detect } from "../../src/layout/detect.ts";
+import { settleMade } from "../../src/layout/elsewhere.ts";
 import type { Daemon, Wish } from "../../src/layout/layout.ts";
 import { layouts } from "../../src/layout/registry.ts";
 
@@ -146,6 +147,28 @@ describe("of two daemons of one engine", () => {
     const stopped = [one, { ...own, unit: "own.service" }].map((each) => ({ ...each, active: false }));
     expect(found(host, stopped, given("/etc/own.toml"))).toMatchObject({ unit: "own.service" });
   });
+});
+
+test("a file that something else makes is settled by who makes it, whatever it is made of", () => {
+  const [layout] = layouts;
+  const rootFile = "/snap/args/containerd-template.toml";
+  const source = { kind: "template", by: "a snap" } as const;
+  if (layout === undefined) throw new Error("no layout");
+  const settle = (config?: string, configOption?: string) =>
+    settleMade(
+      hostWith(rootFile, "/snap/args/containerd.toml"),
+      layout,
+      undefined,
+      { rootFile, source, socket: "/run/a.sock", binaries: [] },
+      { ...any, config, configOption },
+    );
+  expect(settle()).toMatchObject({ rootFile, source });
+  expect(settle(rootFile, "--config")).toMatchObject({ rootFile, source });
+  expect(() => settle("/snap/args/containerd.toml", "--config")).toThrow(
+    `Cannot use --config, as ${layout.title} has its containerd read a file that it writes itself, made of this one: ${rootFile}`,
+  );
+  // To look at a file it may be any.
+  expect(settle("/snap/args/containerd.toml")).toEqual({ rootFile: "/snap/args/containerd.toml" });
 });
 
 test("variables that nobody can see may name another file", () => {

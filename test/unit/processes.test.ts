@@ -1,8 +1,8 @@
 import { afterAll, expect, test } from "bun:test";
-import { mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import { chownSync, mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { runningDaemons, unitIn } from "../../src/host/processes.ts";
-import { runs } from "../../src/layout/layout.ts";
+import { type Daemon, runs } from "../../src/layout/layout.ts";
 
 const root = mkdtempSync(`${tmpdir()}/shimctl-proc-`);
 afterAll(() => rmSync(root, { recursive: true }));
@@ -65,6 +65,13 @@ test("those of containers are passed over, as their root is another one", () => 
   expect(
     found({ 12: { argv: ["containerd"], root: elsewhere }, 13: { argv: ["containerd"], root: "/nowhere" } }),
   ).toEqual([]);
+});
+
+test.skipIf(process.geteuid?.() !== 0)("those of users are passed over, whatever they are called", () => {
+  const proc = procWith({ 12: { argv: ["containerd"] }, 13: { argv: ["containerd"] } });
+  chownSync(`${proc}/13`, 65534, 65534);
+  const wanted = { units: [], isOne: (daemon: Daemon) => runs(daemon, "containerd") };
+  expect(runningDaemons({ proc, home: root }, wanted).map(({ source }) => source)).toEqual(["/proc/12"]);
 });
 
 test("those under a user's own service manager are passed over, as their units are no units of the system", () => {
