@@ -35,10 +35,13 @@ export const k0sController: Layout = {
   isServer: true,
   unit: "k0scontroller.service",
   isDaemon: (daemon) => runs(daemon, "k0s") && isController(daemon),
-  evidence: (host, daemons) => [
-    ...daemons.filter((daemon) => k0sController.isDaemon(daemon)).map(({ source }) => source),
-    ...unitFiles("k0scontroller.service").filter((path) => host.exists(path)),
-  ],
+  evidence: (host, daemons) =>
+    daemons.some(usesOther)
+      ? []
+      : [
+          ...daemons.filter((daemon) => k0sController.isDaemon(daemon)).map(({ source }) => source),
+          ...unitFiles("k0scontroller.service").filter((path) => host.exists(path)),
+        ],
 };
 
 /** k0s on a node that carries pods only. Files that do not say which role they are of count for it. */
@@ -49,6 +52,7 @@ export const k0sWorker: Layout = {
   unit: "k0sworker.service",
   isDaemon: (daemon) => runs(daemon, "k0s") && daemon.argv.includes("worker"),
   evidence: (host, daemons) => {
+    if (daemons.some(usesOther)) return [];
     const said = [
       ...daemons.filter((daemon) => k0sWorker.isDaemon(daemon)).map(({ source }) => source),
       ...unitFiles("k0sworker.service").filter((path) => host.exists(path)),
@@ -60,6 +64,11 @@ export const k0sWorker: Layout = {
     ];
   },
 };
+
+/** Told of another engine, it starts no containerd and reads no drop-ins of its own (k0s: docs/runtime.md). */
+function usesOther(daemon: Daemon): boolean {
+  return runs(daemon, "k0s") && daemon.argv.some((word) => /^--cri-socket(=|$)/.test(word));
+}
 
 function isController({ argv }: Daemon): boolean {
   return argv.includes("controller") || argv.includes("single");

@@ -52,6 +52,20 @@ describe("k0s", () => {
     });
   }
 
+  test("that was told of another engine leaves the node to that one", () => {
+    using node = k0sNode("1.36", "2.3.4");
+    node.place("/etc/containerd/config.toml", "version = 3\n");
+    const other = daemon("containerd.service", "/usr/bin/containerd");
+    for (const said of [
+      ["--cri-socket=remote:unix:///run/containerd/containerd.sock"],
+      ["--cri-socket", "remote:/x"],
+    ])
+      for (const role of ["worker", "controller"]) {
+        const k0s = daemon(`k0s${role}.service`, "/usr/local/bin/k0s", role, ...said);
+        expect(find(node, [k0s, other]).layout.name).toBe("vanilla");
+      }
+  });
+
   test("files that say no role are a worker's, as it makes no difference to them", () => {
     using node = k0sNode("1.36", "2.3.4");
     expect(find(node).layout.name).toBe("k0s-worker");
