@@ -281,6 +281,21 @@ ${header("theirs", 2)}
     });
   });
 
+  test("that is whole by itself, and was put there since the last start, takes the block: it will import nothing", async () => {
+    const whole = `version = 3\n${header("runc")}\n  runtime_type = "io.containerd.runc.v2"\n`;
+    for (const before of [true, false]) {
+      using node = k3sNode("2.2.7", newK3s);
+      if (before) await done(node, "install", "runsc");
+      node.place(v3, whole);
+      await done(node, "install", "runsc", "kata-qemu");
+      startK3s(node, newK3s);
+      expect(await state(node)).toBe("in sync");
+      expect(times(node, renderedFile(newK3s), header("runsc"))).toBe(1);
+      await done(node, "uninstall", "--all");
+      expect(node.text(v3)).toBe(whole);
+    }
+  });
+
   test("that renders an inline table of handlers takes no block: containerd would not start", async () => {
     const inline = `version = 3\n[plugins."io.containerd.cri.v1.runtime".containerd]\n  runtimes = { runc = { runtime_type = "io.containerd.runc.v2" } }\n`;
     using node = k3sNode("2.1.9", middleK3s, { [v3]: inline });

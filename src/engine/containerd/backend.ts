@@ -28,6 +28,7 @@ import { handlerLine, type Loaded, type OwnedBlock, sharedOwner, textOf, walk } 
 import { needs } from "./needs.ts";
 import {
   composed,
+  maySayImports,
   type Rendering,
   refuseInBlocks,
   refuseInextensible,
@@ -485,7 +486,8 @@ function planRendered(
   const reached = node.loaded.find(
     ({ path }) => here.includes(path) && path !== root.path && !isTemplate(path),
   );
-  const dropIn = reached?.path ?? renderedDropIn(rendering, root, schema, version, dropInName(owner));
+  const inUse = maySayImports(rendering.used) ? reached?.path : undefined;
+  const dropIn = inUse ?? renderedDropIn(rendering, root, schema, version, dropInName(owner));
   const body = handlers.length === 0 ? undefined : blockBody(handlers, writeId);
   const namesAt = (path: string | undefined) =>
     [...node.loaded, ...node.unread]

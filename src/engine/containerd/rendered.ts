@@ -247,6 +247,7 @@ export function renderedDropIn(
   if (!mergesTables(version)) return undefined;
   const isOlder = source.templates.length > 0 && schema < newestTemplate(source, version);
   if (isOlder && (used === undefined || isMade(used.template, source.base))) return undefined;
+  if (!maySayImports(used)) return undefined;
   for (const { glob, pattern } of root.imports) {
     const slash = pattern.lastIndexOf("/");
     const folder = pattern.slice(0, slash);
@@ -254,6 +255,11 @@ export function renderedDropIn(
     if (globMatcher(pattern.slice(slash + 1))(name)) return `${folder}/${name}`;
   }
   return undefined;
+}
+
+/** Whether the next start may render imports: a template that was put there since the last one may be whole by itself. */
+export function maySayImports(used: TemplateFile | undefined): boolean {
+  return used === undefined || used.template.lines.some(({ text }) => /\bimports\b|\btemplate\b/.test(text));
 }
 
 /**
