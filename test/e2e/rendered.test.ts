@@ -271,15 +271,36 @@ ${header("theirs", 2)}
     expect([node.text(v2), node.text(v3)]).toEqual([own, own3]);
   });
 
-  test("that ends in the middle of something takes no block", async () => {
-    using node = k3sNode("2.1.9", middleK3s, { [v3]: own3 });
-    node.place(v3, `${own3}\n{{/* not\n`);
-    expect(await refused(node, "install", "kata-qemu")).toMatchObject({
-      exit: 3,
-      message: "Cannot add a block to this template, as it ends inside a template action or comment",
-      path: v3,
-    });
-  });
+  test.each([
+    ["{{/* not\n", "it ends inside a template action or comment", "close what it ends in", "*/}}\n"],
+    [
+      "{{ if .X }}\n",
+      "it ends inside a template action that has no {{ end }}",
+      "close what it ends in",
+      "{{ end }}\n",
+    ],
+    ["[a]\nx = '''\n", "it ends inside a string over several lines", "close what it ends in", "'''\n"],
+    [
+      "{{ .X -}}\n",
+      "its last action takes away the line ends behind it, by -}}",
+      "end it with a line of its own",
+      "# end\n",
+    ],
+  ])(
+    "that ends in the middle of something takes no block until that is mended: %j",
+    async (end, why, step, mended) => {
+      using node = k3sNode("2.1.9", middleK3s, { [v3]: own3 });
+      node.place(v3, `${own3}\n${end}`);
+      expect(await refused(node, "install", "kata-qemu")).toMatchObject({
+        exit: 3,
+        message: `Cannot add a block to this template, as ${why}`,
+        path: v3,
+        hint: `${step}, then run the same command again`,
+      });
+      node.place(v3, `${own3}\n${end}${mended}`);
+      await done(node, "install", "kata-qemu");
+    },
+  );
 
   test("that is whole by itself, and was put there since the last start, takes the block: it will import nothing", async () => {
     const whole = `version = 3\n${header("runc")}\n  runtime_type = "io.containerd.runc.v2"\n`;
