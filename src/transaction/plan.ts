@@ -288,15 +288,17 @@ function refuseDangling(host: Host, rootFile: string, edits: readonly FileEdit[]
 
 /** Without its default handler the engine does not load its CRI plugin, and the node is lost. */
 function refuseLosingDefault(
-  { defaultHandler, defaultKey }: EngineState,
+  { defaultHandler, nextDefault, defaultKey }: EngineState,
   wanted: readonly Handler[],
   previous: readonly Handler[],
 ): void {
-  const had = previous.some((handler) => handler.name === defaultHandler);
-  if (!had || wanted.some((handler) => handler.name === defaultHandler)) return;
-  throw new ShimctlError("in-use", `Cannot remove handler '${defaultHandler}', as ${defaultKey} names it`, {
-    hint: `set ${defaultKey} to another handler first`,
-  });
+  for (const name of [defaultHandler, nextDefault]) {
+    const had = previous.some((handler) => handler.name === name);
+    if (name === undefined || !had || wanted.some((handler) => handler.name === name)) continue;
+    throw new ShimctlError("in-use", `Cannot remove handler '${name}', as ${defaultKey} names it`, {
+      hint: `set ${defaultKey} to another handler first`,
+    });
+  }
 }
 
 function placeOf(problem: Problem): { path?: string; line?: number; hint?: string } {

@@ -302,6 +302,23 @@ ${header("theirs", 2)}
     },
   );
 
+  test("that names our handler as the default from its next start on keeps it", async () => {
+    using node = k3sNode("2.1.9", middleK3s, { [v3]: '{{ template "base" . }}\n' });
+    await done(node, "install", "kata-qemu", "runsc");
+    const named = `[plugins."io.containerd.cri.v1.runtime".containerd]\n  default_runtime_name = "kata-qemu"\n`;
+    const text = node.text(v3);
+    node.place(v3, text.replace("\n", `\n${named}`));
+    for (const what of ["kata-qemu", "--all"])
+      expect(await refused(node, "uninstall", what)).toMatchObject({
+        exit: 5,
+        message: "Cannot remove handler 'kata-qemu', as default_runtime_name names it",
+        hint: "set default_runtime_name to another handler first",
+      });
+    await done(node, "uninstall", "runsc");
+    node.place(v3, node.text(v3).replace('= "kata-qemu"', '= "runc"'));
+    await done(node, "uninstall", "kata-qemu");
+  });
+
   test("that is whole by itself, and was put there since the last start, takes the block: it will import nothing", async () => {
     const whole = `version = 3\n${header("runc")}\n  runtime_type = "io.containerd.runc.v2"\n`;
     for (const before of [true, false]) {

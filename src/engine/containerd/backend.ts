@@ -28,6 +28,7 @@ import { handlerLine, type Loaded, type OwnedBlock, sharedOwner, textOf, walk } 
 import { needs } from "./needs.ts";
 import {
   composed,
+  defaultIn,
   maySayImports,
   type Rendering,
   refuseInBlocks,
@@ -116,6 +117,7 @@ const ids = [criV2, criV3];
 
 function stateOf(node: Understood): EngineState {
   const files = [...node.loaded, ...node.unread];
+  const nextDefault = node.rendering === undefined ? undefined : defaultIn(node.rendering);
   const holdings: Holding[] = files.flatMap((file) =>
     [...file.blocks, ...file.newerBlocks]
       .filter((block) => block.owner !== sharedOwner)
@@ -134,6 +136,7 @@ function stateOf(node: Understood): EngineState {
     loaded: node.loaded.filter((file) => file.read.kind === "file").map((file) => file.path),
     handlers: served(node),
     defaultHandler: defaultHandler(node.effective, node.id),
+    ...(nextDefault === undefined ? {} : { nextDefault }),
     defaultKey: "default_runtime_name",
     holdings,
     // Only a report asks for these.

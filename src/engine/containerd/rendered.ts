@@ -326,6 +326,16 @@ export function refuseInBlocks(
   );
 }
 
+/** The default handler that a template names by itself: the last line counts, whatever table it stands in. */
+export function defaultIn({ used }: Rendering): string | undefined {
+  const named = used?.template.lines.flatMap(({ text, ours, plain }) => {
+    const name =
+      ours || !plain ? null : /^[ \t]*default_runtime_name[ \t]*=[ \t]*(["'])([^"']*)\1/.exec(text);
+    return name === null ? [] : [name[2]];
+  });
+  return named?.at(-1);
+}
+
 /** The line of a template on which it defines a handler by a plain header, under either plugin id. */
 function definitionLine(template: Template, name: string): number | undefined {
   const at = template.lines.findIndex(({ text, ours, plain }) => {
