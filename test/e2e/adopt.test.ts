@@ -417,3 +417,18 @@ describe("on 2.x, where others define a handler as ours does, which stands in it
     expect(node.text()).toBe(before);
   });
 });
+
+test.each([["kata-qemu"], ["runsc"]])(
+  "a drop-in of ours without comments gets its markers back from install %s",
+  async (what) => {
+    using node = new Node("2.1.9", "version = 3\n");
+    const dropIn = "/etc/containerd/conf.d/50-shimctl-default.toml";
+    expect((await node.run(["install", "kata-qemu"])).code).toBe(0);
+    node.place(dropIn, node.text(dropIn).replace(/ *#.*/g, ""));
+    const ran = await node.run(["install", what, "--json"]);
+    expect([ran.json()["error"], ran.json()["adopted"]]).toEqual([null, []]);
+    expect(node.text(dropIn).match(/^# (BEGIN|END) shimctl default/gm)?.length).toBe(2);
+    expect(node.text(dropIn).match(/runtimes.kata-qemu\]/g)?.length).toBe(1);
+    expect((await node.run(["status", "--json"])).json()["result"]).toBe("in sync");
+  },
+);

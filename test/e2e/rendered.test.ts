@@ -595,6 +595,37 @@ describe("after an upgrade of k3s", () => {
   });
 });
 
+describe("a drop-in of ours that a program has written anew without comments", () => {
+  const dropIn = `${folder}/config-v3.toml.d/50-shimctl-default.toml`;
+  const stripped = async () => {
+    const node = k3sNode("2.2.7", newK3s);
+    await done(node, "install", "kata-qemu");
+    node.place(dropIn, node.text(dropIn).replace(/^#.*\n/gm, ""));
+    return node;
+  };
+
+  test("gets its markers back", async () => {
+    using node = await stripped();
+    const { drift, leftBy } = (await node.run(["status", "--json"])).json();
+    expect([drift, leftBy]).toMatchObject([
+      [{ message: expect.stringContaining("without its markers") }],
+      [],
+    ]);
+    await done(node, "install", "kata-qemu");
+    expect(await state(node)).toBe("in sync");
+    expect([times(node, dropIn, "BEGIN shimctl default"), times(node, dropIn, header("kata-qemu"))]).toEqual([
+      1, 1,
+    ]);
+  });
+
+  test("holds nothing of ours after an uninstall", async () => {
+    using node = await stripped();
+    await done(node, "uninstall", "kata-qemu");
+    expect(existsSync(node.root + dropIn) && node.text(dropIn).includes("kata")).toBe(false);
+    expect(await state(node)).toBe("in sync");
+  });
+});
+
 describe("drop-ins of other tools in the folder that k3s imports", () => {
   const theirs = `${folder}/config-v3.toml.d/kata-deploy.toml`;
 

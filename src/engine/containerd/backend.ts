@@ -336,9 +336,12 @@ function adoptedFor(
  * and keeps all that they enclosed. Where only some of it stands, somebody has defined that meanwhile.
  */
 function unmarked(node: Understood, installed: readonly Handler[]): Unmarked {
-  // What is made of other files is made of them again.
   const { source } = node.site;
-  const files = source === undefined || source.kind === "template" ? node.loaded.filter(hasTables) : [];
+  // What is made of other files is made of them again, and a template is no TOML. Drop-ins beside them are as any file.
+  const isMade = (path: string) =>
+    (source?.kind === "rendered" && (path === node.site.rootFile || path === node.rendering?.used?.path)) ||
+    source?.kind === "merged";
+  const files = node.loaded.filter((file) => !isMade(file.path) && hasTables(file));
   if (files.length === 0 || installed.length === 0) return new Map();
   // On 1.x a copy masks what it was made of. Where files merge, nobody makes one: what stands beside ours is theirs.
   const isMarked = (name: string) =>
@@ -391,6 +394,12 @@ function takenIn(node: Understood, owner: string, path: string, taking: readonly
   return takenFrom(file.text, path, owner, [...names].flatMap(tablesOf));
 }
 
+/** What a file says without ours and what is taken out of it. */
+function leftOf(node: Understood, owner: string, file: Loaded, taking: readonly Adopted[]): string {
+  const tables = takenIn(node, owner, file.path, taking).map(({ table }) => table);
+  return tables.length === 0 ? file.bareText : takeOut(file.bareText, tables, owner, file.path);
+}
+
 /** The edit that reaches a goal, and what it takes over. */
 function editOf(node: Understood, goal: Goal, taking: readonly Adopted[]): FileEdit | undefined {
   const edit = editFor(goal, bytesAt(node.seen, goal.path));
@@ -420,7 +429,13 @@ function planDropIn(
   const theirs = [...node.loaded, ...node.unread].find(({ path }) => path === target);
   if (theirs !== undefined)
     for (const { name } of handlers)
-      assertExtensible(theirs.bareText, target, ["plugins", writeId, "containerd", "runtimes", name]);
+      assertExtensible(leftOf(node, owner, theirs, taking), target, [
+        "plugins",
+        writeId,
+        "containerd",
+        "runtimes",
+        name,
+      ]);
   const inOurFolder = (path: string) =>
     path.startsWith(`${dropInFolder(site)}/`) && dropInPattern.test(path.slice(path.lastIndexOf("/") + 1));
   const keepsDropIn = (path: string) =>
@@ -522,8 +537,9 @@ function planRendered(
     }
     if (block !== undefined) {
       const theirs = [...node.loaded, ...node.unread].find((file) => file.path === path);
-      for (const { name } of theirs === undefined ? [] : handlers)
-        assertExtensible(theirs?.bareText ?? "", path, ["plugins", writeId, "containerd", "runtimes", name]);
+      const text = theirs === undefined ? "" : leftOf(node, owner, theirs, taking);
+      for (const { name } of handlers)
+        assertExtensible(text, path, ["plugins", writeId, "containerd", "runtimes", name]);
     }
     return editOf(
       node,
@@ -547,7 +563,8 @@ function planRendered(
     (path) => path !== target,
   );
   const edits = [
-    ...(target !== undefined && (body !== undefined || here.includes(target))
+    ...(target !== undefined &&
+    (body !== undefined || here.includes(target) || taking.some(({ path }) => path === target))
       ? [edit(target, keepIfSame(node, target, owner, body))]
       : []),
     ...others.map((path) => edit(path, undefined)),
@@ -646,10 +663,7 @@ function planWinner(
   taking: readonly Adopted[],
 ): FileEdit[] {
   const { site, seen, schema, winner } = node;
-  const left = (file: Loaded) => {
-    const tables = takenIn(node, owner, file.path, taking).map(({ table }) => table);
-    return tables.length === 0 ? file.bareText : takeOut(file.bareText, tables, owner, file.path);
-  };
+  const left = (file: Loaded) => leftOf(node, owner, file, taking);
   refuseUnmasking(node, taking, left);
   const ourImport = importOf(site, node.version);
   const body = handlers.length === 0 ? undefined : blockBody(handlers, criV2);
