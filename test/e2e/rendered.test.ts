@@ -426,6 +426,26 @@ describe("a rendered file", () => {
     }
   });
 
+  test.each([
+    ['version = "3"', "write version = 2 without quotes"],
+    ["version = 1", "migrate it first: containerd config migrate"],
+    ['version = 3\nimports = "x"', 'write imports = [ "…" ]'],
+    ["version = 3\nplugins = 1", "mend that"],
+    [
+      'version = 3\nimports = ["/nope.toml"]',
+      "create the file, or take the entry out of imports: `shimctl repair` shows how",
+    ],
+  ])("that cannot be used is mended where it is made: %j", async (content, step) => {
+    using node = k3sNode("2.1.9", middleK3s);
+    const path = renderedFile(middleK3s);
+    node.place(path, content);
+    expect(await refused(node, "install", "kata-qemu")).toMatchObject({
+      exit: 3,
+      path,
+      hint: `${step}; not in this file, but in what k3s makes it from at each start`,
+    });
+  });
+
   test("that is no file is told so, whatever else is known", async () => {
     using node = k3sNode("2.1.9", middleK3s);
     const rendered = renderedFile(middleK3s);

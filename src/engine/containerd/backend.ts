@@ -36,9 +36,11 @@ import {
   refuseInTemplate,
   refuseRendered,
   renderedDropIn,
+  renderedHint,
   renderedSource,
   templateFor,
   withoutEchoes,
+  withRenderedHint,
 } from "./rendered.ts";
 import { builtinHandler, criImages, criV2, criV3, mergesTables, runtimesAt } from "./schema.ts";
 import { stage } from "./stage.ts";
@@ -71,13 +73,15 @@ export const containerd: Backend = {
     if (isMissing && !seen.folders.has(folder)) return { files: [], folders: [folder] };
     const bare = withoutEchoes(site, seen);
     const version = versionFor(site, textOf(bare.files.get(site.rootFile)));
-    const { wantedFiles, wantedFolders } = walk(site.rootFile, bare, version, importOf(site, version));
+    const { wantedFiles, wantedFolders } = withRenderedHint(site, () =>
+      walk(site.rootFile, bare, version, importOf(site, version)),
+    );
     const ours = [...strays(site, seen), ...templates].filter((path) => !seen.files.has(path));
     const folders = ourFolders(site).filter((folder) => !seen.folders.has(folder));
     return { files: [...wantedFiles, ...ours], folders: [...wantedFolders, ...folders] };
   },
   read(site, seen) {
-    return view(understand(site, seen));
+    return view(withRenderedHint(site, () => understand(site, seen)));
   },
   tablesOf,
   render: (handler, target) =>
@@ -99,7 +103,11 @@ function view(node: Understood): EngineView {
     handlersOf,
     plan: (owner, desired, adopting) => plan(node, owner, desired, handlersOf(owner), adopting),
     unmarked: (installed) => unmarked(node, installed),
-    check: (facts) => [...check(node, facts), ...newerBlocks([...node.loaded, ...node.unread])],
+    check: (facts) =>
+      [...check(node, facts), ...newerBlocks([...node.loaded, ...node.unread])].map((problem) => {
+        const hint = renderedHint(node.site, problem);
+        return hint === undefined ? problem : { ...problem, hint };
+      }),
     needs: (handlers) => handlers.flatMap(needs),
     stage: (folder) => stage(staged(node), folder),
     expect: (owner, desired) => {
@@ -258,7 +266,9 @@ function plan(
   refuseNewer([...node.loaded, ...node.unread]);
   const held = present.map((handler) => handler.name);
   if (node.refusal !== undefined && desired.some((handler) => !held.includes(handler.name)))
-    throw node.refusal;
+    withRenderedHint(node.site, () => {
+      throw node.refusal;
+    });
   const runc = tableAt(runtimesAt(node.effectiveBare, node.id), builtinHandler);
   const handlers = desired
     .map((handler) => likeRunc(handler, runc))

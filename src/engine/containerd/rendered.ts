@@ -114,6 +114,31 @@ function bareRoot(source: RenderedSource, root: Extract<Read, { kind: "file" }>)
   }
 }
 
+/** The next step for a rendered file, where another one is meant for files that can be edited. */
+export function renderedHint(
+  site: Site,
+  { path, hint }: { readonly path?: string; readonly hint?: string },
+): string | undefined {
+  const source = renderedSource(site);
+  if (source === undefined || path !== site.rootFile) return hint;
+  const { by } = source;
+  if (hint?.includes("--engine-version") === true || hint?.includes(by) === true) return hint;
+  const what = hint === undefined ? "mend that" : hint;
+  return `${what}; not in this file, but in what ${by} makes it from at each start`;
+}
+
+/** The same of what is thrown. */
+export function withRenderedHint<T>(site: Site, action: () => T): T {
+  try {
+    return action();
+  } catch (error) {
+    if (!(error instanceof ShimctlError)) throw error;
+    const hint = renderedHint(site, error.facts);
+    if (hint === error.facts.hint || hint === undefined) throw error;
+    throw new ShimctlError(error.code, error.message, { ...error.facts, hint, cause: error });
+  }
+}
+
 /** The templates that exist, and the one that counts. `undefined` for a site of another kind. */
 export function renderingOf(site: Site, seen: Snapshot, version: EngineVersion): Rendering | undefined {
   const source = renderedSource(site);
