@@ -140,7 +140,8 @@ function isSound(
   }
 }
 
-function byName(handlers: readonly Handler[]): Handler[] {
+/** In an order of their own, to compare them. */
+export function byName(handlers: readonly Handler[]): Handler[] {
   return handlers.toSorted((one, other) => (one.name < other.name ? -1 : 1));
 }
 

@@ -587,6 +587,26 @@ describe("after an upgrade of k3s", () => {
     expect(node.tree()).toEqual(fresh.tree());
   });
 
+  test.each([
+    ["to one that imports drop-ins", middleK3s, newK3s],
+    ["back to one that imports none", newK3s, middleK3s],
+  ])("%s, the last operation is taken back: nobody has changed what it left", async (_, from, to) => {
+    using node = k3sNode("2.2.7", from);
+    await done(node, "install", "kata-qemu");
+    await done(node, "install", "runsc");
+    startK3s(node, to);
+    await done(node, "rollback");
+    startK3s(node, to);
+    expect(await state(node)).toBe("in sync");
+    const { handlers } = (await node.run(["status", "--json"])).json();
+    const names = (handlers as { name: string }[]).map(({ name }) => name);
+    expect([names.includes("kata-qemu"), names.includes("runsc")]).toEqual([true, false]);
+    await done(node, "uninstall", "--all");
+    startK3s(node, to);
+    using fresh = k3sNode("2.2.7", to);
+    expect(node.tree()).toEqual(fresh.tree());
+  });
+
   test("a handler that it renders by itself now is told, and uninstall mends the node", async () => {
     using node = k3sNode("2.1.9", middleK3s, { "/usr/local/nvidia/bin/runtime": "" });
     node.place(
