@@ -205,7 +205,13 @@ export function prepare(
   }
   const proves = env.proveWith !== undefined && edits.length > 0;
   if (proves) env.proveWith?.(candidate);
-  const left = candidate.handlersOf(request.owner);
+  const found = candidate.handlersOf(request.owner);
+  // A rollback to bytes that had lost their markers: these are the owner's all the same.
+  const bare = intent.command === "rollback" ? candidate.unmarked(handlers) : unmarkedNone;
+  const left = [
+    ...found,
+    ...handlers.filter(({ name }) => bare.has(name) && !found.some((handler) => handler.name === name)),
+  ];
   const expected = view.expect(request.owner, handlers);
   const stays = new Set([...handlers.map(({ name }) => name), ...expected.absent]);
   const gone = [...unmarked.keys()].filter((name) => !stays.has(name));
@@ -239,6 +245,8 @@ export function prepare(
     expectation,
   };
 }
+
+const unmarkedNone: Unmarked = new Map();
 
 /** Whom an uninstall leaves its handlers, by handler: of those that it would remove. */
 function othersHandlers(

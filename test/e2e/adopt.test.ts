@@ -380,6 +380,22 @@ describe("on 1.x, where another program has written the file anew without commen
     expect([node.text().includes("runsc"), node.text().includes("kata-qemu")]).toEqual([false, true]);
   });
 
+  test("a rollback to that leaves them the owner's, and uninstall takes them", async () => {
+    using node = await nodeWith();
+    const before = node.text();
+    expect((await commands(node, "install", "runsc")).code).toBe(0);
+    const back = (await commands(node, "rollback")).json();
+    expect([back["error"], (back["handlers"] as { name: string }[]).map(({ name }) => name)]).toEqual([
+      null,
+      ["kata-qemu"],
+    ]);
+    expect(node.text()).toBe(before);
+    const { result, leftBy } = (await node.run(["status", "--json"])).json();
+    expect([result, leftBy]).toEqual(["drifted", []]);
+    expect((await commands(node, "uninstall", "--all")).code).toBe(0);
+    expect(node.text()).not.toContain("kata");
+  });
+
   test("another owner is told whose it is, and a rollback that somebody changed it", async () => {
     using node = await nodeWith();
     const other = await commands(node, "uninstall", "kata-qemu", "--owner", "other");
