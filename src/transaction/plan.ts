@@ -20,6 +20,7 @@ import { benefitOfDoubt } from "../host/unmounted.ts";
 import { isSame } from "../same.ts";
 import { sha256 } from "../sha256.ts";
 import { desired, type Intent } from "./desire.ts";
+import { unmarkedOf } from "./drift.ts";
 import type { Effect } from "./effect.ts";
 import type { Environment } from "./environment.ts";
 import { type Incarnation, type Known, type Order, orderAfter, staying } from "./epoch.ts";
@@ -168,8 +169,10 @@ export function prepare(
   const others = othersHandlers(intent, recorded.known, request.incarnation);
   const kept = new Set([...inUse, ...others.keys()]);
   const marked = view.handlersOf(request.owner);
-  const unmarked = view.unmarked(
+  const unmarked = unmarkedOf(
+    view,
     recorded.handlers.filter(({ name }) => recorded.others.get(name)?.isLater !== true),
+    recorded.adopted,
   );
   const isMarked = new Set(marked.map(({ name }) => name));
   const previous = [

@@ -396,6 +396,24 @@ describe("on 1.x, where another program has written the file anew without commen
     expect(node.text()).not.toContain("kata");
   });
 
+  test("what was adopted there and stands there again is theirs: install takes it over, uninstall leaves it", async () => {
+    for (const command of ["install", "uninstall"]) {
+      using node = Node.of(markedCase);
+      const begun = `${node.text()}\n${kataHandler(2, "qemu")}`;
+      node.place(markedCase.main, begun);
+      expect((await commands(node, "install", "kata-qemu", "--adopt")).code).toBe(0);
+      node.place(markedCase.main, begun);
+      const { drift } = (await node.run(["status", "--json"])).json();
+      expect(JSON.stringify(drift)).toContain("was adopted from this file and is defined there again");
+      expect(JSON.stringify(drift)).not.toContain("without its markers");
+      expect((await commands(node, command, "kata-qemu")).code).toBe(0);
+      if (command === "install") expect(node.text().split("runtimes.kata-qemu]").length).toBe(2);
+      else expect(node.text()).toBe(begun);
+      const { result } = (await node.run(["status", "--json"])).json();
+      expect(result).toBe("in sync");
+    }
+  });
+
   test("another owner is told whose it is, and a rollback that somebody changed it", async () => {
     using node = await nodeWith();
     const other = await commands(node, "uninstall", "kata-qemu", "--owner", "other");
