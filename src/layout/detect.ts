@@ -1,8 +1,9 @@
+import { normalize } from "node:path/posix";
 import type { EngineVersion } from "../engine/backend.ts";
 import { ShimctlError } from "../error.ts";
 import type { HostFiles } from "../host/host.ts";
 import { refuseUnmounted } from "../host/unmounted.ts";
-import { refuseElsewhere } from "./elsewhere.ts";
+import { isSame, refuseElsewhere } from "./elsewhere.ts";
 import type { Daemon, Found, Layout, Places, Wish } from "./layout.ts";
 import { daemonFor, evidenceFor } from "./own_daemon.ts";
 import { refuseGuess, sourcePaths, withoutGuesses } from "./partly_mounted.ts";
@@ -48,7 +49,12 @@ export function detect(
   const places = layout.places(withoutGuesses(host), daemon);
   if (host.unmounted !== undefined && wish.layout === undefined)
     refuseGuess(host, layout, chosen?.evidence ?? said, places, daemon);
-  const rootFile = wish.config ?? places.rootFile;
+  const config = normalize(wish.config ?? places.rootFile);
+  // By whatever name: a file that is written anew is not the place for edits.
+  const isUsual =
+    config === places.rootFile || (places.source !== undefined && isSame(host, config, places.rootFile));
+  const rootFile = isUsual ? places.rootFile : config;
+  refuseRendered(host, rootFile, layout, evident);
   if (daemon !== undefined) refuseElsewhere(host, layout, daemon, places, wish);
   refuseUnmounted(host, [rootFile, ...sourcePaths(places), places.socket]);
   return {
@@ -61,10 +67,7 @@ export function detect(
       layout: layout.name,
       rootFile,
       version: versionOf(layout, places, host, wish, goVersion),
-      // Named or not, a file that is written anew is not the place for edits.
-      ...(places.source === undefined || (wish.config ?? places.rootFile) !== places.rootFile
-        ? {}
-        : { source: places.source }),
+      ...(places.source === undefined || !isUsual ? {} : { source: places.source }),
     },
   };
 }
@@ -72,6 +75,25 @@ export function detect(
 interface Evident {
   readonly layout: Layout;
   readonly evidence: readonly string[];
+}
+
+/** Throws where a file is meant that another layout has as written anew, such as one that a link leads to. */
+function refuseRendered(
+  host: HostFiles,
+  rootFile: string,
+  layout: Layout,
+  evident: readonly Evident[],
+): void {
+  for (const { layout: other } of evident) {
+    if (other === layout || (other.family !== undefined && other.family === layout.family)) continue;
+    const { source, rootFile: rendered } = other.places(host, undefined);
+    if (source === undefined || !("by" in source) || !isSame(host, rootFile, rendered)) continue;
+    throw new ShimctlError(
+      "unsupported-node",
+      `Cannot edit this file, as it is the one that ${source.by} writes anew at each start: ${rendered}`,
+      { path: rootFile, hint: `pass --layout ${other.name}` },
+    );
+  }
 }
 
 /** A special case is meant where both it and the general one are evident. */

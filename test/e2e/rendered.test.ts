@@ -1,5 +1,5 @@
 import { describe, expect, test } from "bun:test";
-import { existsSync } from "node:fs";
+import { existsSync, symlinkSync } from "node:fs";
 import {
   folderOf,
   k3sNode,
@@ -403,6 +403,34 @@ ${header("theirs", 2)}
 });
 
 describe("a rendered file", () => {
+  test("is not edited by another name either", async () => {
+    using node = k3sNode("2.1.9", middleK3s);
+    const rendered = renderedFile(middleK3s);
+    const text = node.text(rendered);
+    node.place("/mnt/x", "");
+    symlinkSync("/var/lib/rancher", `${node.root}/mnt/rancher`);
+    for (const path of [
+      rendered,
+      rendered.replace("/config.toml", "/./config.toml"),
+      rendered.replace("/config.toml", "//config.toml"),
+      rendered.replace("/var/lib", "/mnt"),
+    ]) {
+      const { changes } = await done(node, "install", "kata-qemu", "--config", path);
+      expect(changes).toMatchObject([{ path: v3 }]);
+      expect(node.text(rendered)).toBe(text);
+      await done(node, "uninstall", "--all");
+    }
+    node.place("/etc/containerd/x", "");
+    symlinkSync(rendered, `${node.root}/etc/containerd/config.toml`);
+    expect(await refused(node, "install", "kata-qemu", "--layout", "vanilla")).toMatchObject({
+      exit: 6,
+      message: `Cannot edit this file, as it is the one that k3s writes anew at each start: ${rendered}`,
+      path: "/etc/containerd/config.toml",
+      hint: "pass --layout k3s-server",
+    });
+    await done(node, "install", "kata-qemu", "--layout", "k3s-server");
+  });
+
   test("that is damaged is not mended, but written anew by a start", async () => {
     using node = k3sNode("2.1.9", middleK3s);
     const rendered = renderedFile(middleK3s);
