@@ -1,4 +1,4 @@
-import { normalize } from "node:path/posix";
+import { dirname, normalize } from "node:path/posix";
 import type { EngineVersion } from "../engine/backend.ts";
 import { ShimctlError } from "../error.ts";
 import type { HostFiles } from "../host/host.ts";
@@ -46,7 +46,7 @@ export function detect(
     );
   }
   const daemon = daemonFor(layout, daemons, wish);
-  const places = layout.places(withoutGuesses(host), daemon);
+  const places = besides(host, layout.places(withoutGuesses(host), daemon), wish.config);
   if (host.unmounted !== undefined && wish.layout === undefined)
     refuseGuess(host, layout, chosen?.evidence ?? said, places, daemon);
   const config = normalize(wish.config ?? places.rootFile);
@@ -75,6 +75,26 @@ export function detect(
 interface Evident {
   readonly layout: Layout;
   readonly evidence: readonly string[];
+}
+
+/** The same places in another folder, where a file is named that is plainly rendered there: another data folder. */
+function besides(host: HostFiles, places: Places, config: string | undefined): Places {
+  const { rootFile, source } = places;
+  if (config === undefined || source?.kind !== "rendered") return places;
+  const named = normalize(config);
+  const tailOf = (path: string) => path.split("/").slice(-4).join("/");
+  if (tailOf(named) !== tailOf(rootFile) || isSame(host, named, rootFile)) return places;
+  const [from, to] = [dirname(rootFile), dirname(named)];
+  const moved = (path: string) => (path.startsWith(`${from}/`) ? to + path.slice(from.length) : path);
+  return {
+    ...places,
+    rootFile: named,
+    source: {
+      ...source,
+      dropIns: source.dropIns.map(moved),
+      templates: source.templates.map((each) => ({ ...each, path: moved(each.path) })),
+    },
+  };
 }
 
 /** Throws where a file is meant that another layout has as written anew, such as one that a link leads to. */

@@ -403,6 +403,18 @@ ${header("theirs", 2)}
 });
 
 describe("a rendered file", () => {
+  test("of another data folder that is named is not edited either: the template beside it is", async () => {
+    using node = k3sNode("2.1.9", middleK3s);
+    const elsewhere = { ...middleK3s, data: "/data/k3s" };
+    startK3s(node, elsewhere);
+    const before = node.tree();
+    const named = ["--config", renderedFile(elsewhere)];
+    const { changes } = await done(node, "install", "kata-qemu", ...named);
+    expect(changes).toMatchObject([{ path: `${folderOf(elsewhere)}/config-v3.toml.tmpl` }]);
+    await done(node, "uninstall", "--all", ...named);
+    expect(node.tree()).toEqual(before);
+  });
+
   test("is not edited by another name either", async () => {
     using node = k3sNode("2.1.9", middleK3s);
     const rendered = renderedFile(middleK3s);
