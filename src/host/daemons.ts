@@ -70,7 +70,9 @@ function asSeen(daemon: Daemon, running: readonly Daemon[] | undefined): Daemon 
 function joined(units: readonly Daemon[], running: readonly Daemon[]): Daemon[] {
   const explained = units.map((unit) => {
     const process = running.find((each) => each.unit === unit.unit);
-    return process !== undefined && unit.argv.some((word) => word.includes("${"))
+    // One that has put a title in place of its arguments tells nothing of them.
+    const isTitled = / /.test(process?.argv[0] ?? "");
+    return process !== undefined && !isTitled && unit.argv.some((word) => word.includes("${"))
       ? { ...unit, argv: process.argv, source: `${unit.source}, ${process.source}` }
       : unit;
   });

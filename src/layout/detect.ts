@@ -3,7 +3,7 @@ import type { EngineVersion } from "../engine/backend.ts";
 import { ShimctlError } from "../error.ts";
 import type { HostFiles } from "../host/host.ts";
 import { refuseUnmounted } from "../host/unmounted.ts";
-import { isSame, refuseElsewhere } from "./elsewhere.ts";
+import { isSame, refuseElsewhere, refuseUnseen } from "./elsewhere.ts";
 import type { Daemon, Found, Layout, Places, Wish } from "./layout.ts";
 import { daemonFor, evidenceFor } from "./own_daemon.ts";
 import { refuseGuess, sourcePaths, withoutGuesses } from "./partly_mounted.ts";
@@ -55,6 +55,7 @@ export function detect(
     config === places.rootFile || (places.source !== undefined && isSame(host, config, places.rootFile));
   const rootFile = isUsual ? places.rootFile : config;
   refuseRendered(host, rootFile, layout, evident);
+  if (daemon !== undefined && wish.config === undefined) refuseUnseen(layout, daemon, places);
   if (daemon !== undefined) refuseElsewhere(host, layout, daemon, places, wish);
   refuseUnmounted(host, [rootFile, ...sourcePaths(places), places.socket]);
   return {

@@ -45,6 +45,25 @@ export function refuseElsewhere(
   }
 }
 
+/**
+ * What renders its engine's configuration says where by its own command line: a word that nobody can tell may name
+ * another data folder. The value of an option is only that option's.
+ */
+export function refuseUnseen(layout: Layout, daemon: Daemon, { source, rootFile }: Places): void {
+  if (source?.kind !== "rendered") return;
+  const unseen = daemon.argv.find(
+    (word, at) =>
+      /^\$\{[^}]*\}$/.test(word) &&
+      (at < 1 || !/^--?(?!data-dir$|d$|config$|c$)[a-z]/.test(daemon.argv[at - 1] ?? "")),
+  );
+  if (unseen === undefined) return;
+  throw new ShimctlError(
+    "unsupported-node",
+    `Cannot tell which file ${source.by} renders, as ${daemon.unit ?? "a process"} (${sourceWords(daemon)}) starts ${layout.title} with what cannot be told from here: ${unseen}`,
+    { path: rootFile, hint: "pass --config with the config.toml that it renders" },
+  );
+}
+
 /** A word that stands for any number of others, which may say where the configuration is. */
 function unknownIn({ argv }: Daemon): string | undefined {
   return argv.find((word) => /^\$\{[^}]*\}$/.test(word));
