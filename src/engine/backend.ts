@@ -132,6 +132,8 @@ export interface EngineState {
   readonly loaded: readonly string[];
   readonly handlers: readonly ServedHandler[];
   readonly defaultHandler: string;
+  /** What a template names as that from its next start on, where it is known by now. */
+  readonly nextDefault?: string;
   /** The configuration's key that names it. */
   readonly defaultKey: string;
   readonly holdings: readonly Holding[];

@@ -72,7 +72,9 @@ function joined(units: readonly Daemon[], running: readonly Daemon[], wanted: Wa
   const explained = units.map((unit) => {
     const process = running.find((each) => each.unit === unit.unit);
     const isTold = wanted.isOne(unit) && !unit.argv.some((word) => word.includes("${"));
-    return process !== undefined && !isTold
+    // One that has put a title in place of its arguments tells nothing of them.
+    const isTitled = / /.test(process?.argv[0] ?? "");
+    return process !== undefined && !isTold && !isTitled
       ? {
           ...unit,
           argv: process.argv,

@@ -2,7 +2,7 @@ import type { EngineVersion } from "../engine/backend.ts";
 import { ShimctlError } from "../error.ts";
 import type { HostFiles } from "../host/host.ts";
 import { refuseUnmounted } from "../host/unmounted.ts";
-import { refuseElsewhere, refuseWrapped, settleMade } from "./elsewhere.ts";
+import { isSame, refuseElsewhere, refuseWrapped, settleMade } from "./elsewhere.ts";
 import type { Daemon, Found, Layout, Places, Wish } from "./layout.ts";
 import { daemonFor, evidenceFor } from "./own_daemon.ts";
 import { refuseGuess, refuseUnseenSystem, sourcePaths, withoutGuesses } from "./partly_mounted.ts";
@@ -52,6 +52,7 @@ export function detect(
     refuseUnseenSystem(host, layout, special);
   }
   const { rootFile, source } = settleMade(host, layout, daemon, places, wish);
+  refuseRendered(host, rootFile, layout, evident);
   if (daemon === undefined) refuseWrapped(layout, daemons, places, wish);
   else refuseElsewhere(host, layout, daemon, places, wish);
   refuseUnmounted(host, [rootFile, ...sourcePaths(source), places.socket]);
@@ -76,6 +77,25 @@ export function detect(
 interface Evident {
   readonly layout: Layout;
   readonly evidence: readonly string[];
+}
+
+/** Throws where a file is meant that another layout has as written anew, such as one that a link leads to. */
+function refuseRendered(
+  host: HostFiles,
+  rootFile: string,
+  layout: Layout,
+  evident: readonly Evident[],
+): void {
+  for (const { layout: other } of evident) {
+    if (other === layout || (other.family !== undefined && other.family === layout.family)) continue;
+    const { source, rootFile: rendered } = other.places(host, undefined);
+    if (source === undefined || !("by" in source) || !isSame(host, rootFile, rendered)) continue;
+    throw new ShimctlError(
+      "unsupported-node",
+      `Cannot edit this file, as it is the one that ${source.by} writes anew at each start: ${rendered}`,
+      { path: rootFile, hint: `pass --layout ${other.name}` },
+    );
+  }
 }
 
 /** A special case is meant where both it and the general one are evident. */

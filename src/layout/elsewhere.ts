@@ -152,7 +152,8 @@ function sourceWords({ source, unit, files = [] }: Daemon): string {
   return [how, ...files.filter((file) => file !== source)].join(", ");
 }
 
-function isSame(host: HostFiles, one: string, other: string): boolean {
+/** Whether two paths lead to one file. */
+export function isSame(host: HostFiles, one: string, other: string): boolean {
   if (one.replace(/(?<=.)\/+$/, "") === other) return true;
   const read = host.read(one);
   const against = host.read(other);

@@ -160,13 +160,19 @@ const foundByItself = [
 function dataDir(program: Program, host: HostFiles, daemon: Daemon | undefined): string {
   const path =
     option(daemon, "data-dir", "d") ??
-    daemon?.argv.find((word) => /^\$\{[^}]*\}$/.test(word)) ??
+    unseenIn(daemon) ??
     fromConfig(program, host, daemon, "data-dir") ??
     daemon?.environment[`${program.name.toUpperCase()}_DATA_DIR`] ??
     "";
   if (path === "") return `/var/lib/rancher/${program.name}`;
   const absolute = path.startsWith("/") ? path : `/${path}`;
   return absolute.replace(/\/+$/, "");
+}
+
+/** A word that may be any option. The value of an option is only that one's. */
+function unseenIn(daemon: Daemon | undefined): string | undefined {
+  const isAnothers = (word = "") => /^--?(?!data-dir$|d$|config$|c$)[a-z]/.test(word);
+  return daemon?.argv.find((word, at, all) => /^\$\{[^}]*\}$/.test(word) && !isAnothers(all[at - 1]));
 }
 
 /** The last value of an option: `--name value`, `--name=value`, or with one dash. Go's flag package takes both. */

@@ -123,8 +123,13 @@ function isSound(
     const isMarked = new Set(candidate.handlersOf(owner).map(({ name }) => name));
     const marked = handlers.filter(({ name }) => isMarked.has(name) || !unmarked.has(name));
     const inEffect = new Set(candidate.state.handlers.map(({ name }) => name));
+    const hasSame =
+      candidate.plan(owner, marked).length === 0 ||
+      // Where a new release of what renders the file has another place for them, they were in effect in the old one.
+      (isSame(byName(candidate.handlersOf(owner)), byName(marked)) &&
+        marked.every(({ name }) => inEffect.has(name)));
     return (
-      candidate.plan(owner, marked).length === 0 &&
+      hasSame &&
       [...unmarked.keys()].every((name) => inEffect.has(name)) &&
       candidate.state.defaultHandler === view.state.defaultHandler &&
       isSame(othersIn(view, owner, new Set(unmarked.keys())), othersIn(candidate, owner, mine))
@@ -133,6 +138,11 @@ function isSound(
     if (error instanceof ShimctlError) return false;
     throw error;
   }
+}
+
+/** In an order of their own, to compare them. */
+export function byName(handlers: readonly Handler[]): Handler[] {
+  return handlers.toSorted((one, other) => (one.name < other.name ? -1 : 1));
 }
 
 /** Everything that is not this owner's. @param back what may have become somebody else's again */

@@ -1,6 +1,6 @@
 import type { EngineView, Unmarked } from "../engine/backend.ts";
 import type { Handler } from "../handler/model.ts";
-import { type Owners, recordedByOthers } from "./record.ts";
+import { type AdoptedHandlers, type Owners, recordedByOthers } from "./record.ts";
 
 export interface Drift {
   readonly owner: string;
@@ -10,8 +10,27 @@ export interface Drift {
 }
 
 /** What the owners installed and what stands without markers, by handler: nobody else's. */
-export function unmarkedOn(owners: Owners, { unmarked }: EngineView): Unmarked {
-  return new Map(Object.keys(owners).flatMap((owner) => [...unmarked(installedBy(owners, owner))]));
+export function unmarkedOn(owners: Owners, view: EngineView): Unmarked {
+  return new Map(
+    Object.entries(owners).flatMap(([owner, { adopted = {} }]) => [
+      ...unmarkedOf(view, installedBy(owners, owner), adopted),
+    ]),
+  );
+}
+
+/** Of what an owner has installed. Where it had taken over what others had, they have it again. */
+export function unmarkedOf(
+  { unmarked }: EngineView,
+  installed: readonly Handler[],
+  adopted: AdoptedHandlers,
+): Unmarked {
+  const isAgain = (name: string, path: string) =>
+    Object.hasOwn(adopted, name) &&
+    adopted[name]?.some((from) => from.owner === undefined && from.path === path) === true;
+  const found = [...unmarked(installed)].map(
+    ([name, paths]) => [name, paths.filter((path) => !isAgain(name, path))] as const,
+  );
+  return new Map(found.filter(([, paths]) => paths.length > 0));
 }
 
 /** What the owner has installed, without what another one has by now. */
@@ -23,7 +42,8 @@ function installedBy(owners: Owners, owner: string): Handler[] {
 }
 
 /** What the record says of one configuration beside what the files say. */
-export function holdingsDrift(owners: Owners, { state: engine, unmarked }: EngineView): Drift[] {
+export function holdingsDrift(owners: Owners, view: EngineView): Drift[] {
+  const { state: engine } = view;
   const drift: Drift[] = [];
   for (const holding of engine.holdings) {
     const at = { owner: holding.owner, path: holding.path, line: holding.line };
@@ -34,7 +54,7 @@ export function holdingsDrift(owners: Owners, { state: engine, unmarked }: Engin
     const held = engine.holdings
       .filter((holding) => holding.owner === owner)
       .flatMap((holding) => holding.handlers);
-    const bare = unmarked(installedBy(owners, owner));
+    const bare = unmarkedOf(view, installedBy(owners, owner), entry.adopted ?? {});
     for (const [name, paths] of bare)
       for (const path of paths)
         drift.push({

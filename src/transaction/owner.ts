@@ -1,7 +1,9 @@
+import type { FileEdit } from "../engine/backend.ts";
 import { ShimctlError } from "../error.ts";
 import type { Handler } from "../handler/model.ts";
 import { inWords } from "../host/failure.ts";
-import { removeEmptyFolder } from "../host/state.ts";
+import type { Host } from "../host/root.ts";
+import { ensureFolder, removeEmptyFolder } from "../host/state.ts";
 import type { Environment } from "./environment.ts";
 import type { Order } from "./epoch.ts";
 import { type Holds, withHolds } from "./hold.ts";
@@ -89,5 +91,35 @@ function isGone(env: Environment, folder: string): boolean {
   } catch (error) {
     if (error instanceof ShimctlError) return false;
     throw inWords(error, "Cannot remove this folder for good", folder);
+  }
+}
+
+/** What these edits need and is not there, outermost first. */
+export function missingFolders(host: Host, edits: readonly FileEdit[]): string[] {
+  const wanted = edits
+    .filter((edit) => edit.after !== null)
+    .map((edit) => edit.path.slice(0, edit.path.lastIndexOf("/")));
+  const missing = new Set<string>();
+  for (const folder of wanted) {
+    const parts = folder.split("/").filter((part) => part !== "");
+    for (let depth = 1; depth <= parts.length; depth++) {
+      const path = `/${parts.slice(0, depth).join("/")}`;
+      if (!host.exists(path)) missing.add(path);
+    }
+  }
+  return [...missing];
+}
+
+/** Folders are remembered before they are made, so that a crash in between leaves none behind for good. */
+export function makeFolders(host: Host, state: NodeState, folders: readonly string[]): void {
+  if (folders.length === 0) return;
+  const { record } = state.readRecord();
+  state.writeRecord({ ...record, folders: [...new Set([...record.folders, ...folders])] });
+  for (const folder of folders) {
+    try {
+      ensureFolder(host.real(folder), 0o755);
+    } catch (cause) {
+      throw inWords(cause, "Cannot make this folder", folder);
+    }
   }
 }

@@ -20,6 +20,7 @@ import { benefitOfDoubt } from "../host/unmounted.ts";
 import { isSame } from "../same.ts";
 import { sha256 } from "../sha256.ts";
 import { desired, type Intent } from "./desire.ts";
+import { unmarkedOf } from "./drift.ts";
 import type { Effect } from "./effect.ts";
 import type { Environment } from "./environment.ts";
 import { type Incarnation, type Known, type Order, orderAfter, staying } from "./epoch.ts";
@@ -186,8 +187,10 @@ export function prepare(
   const others = othersHandlers(intent, recorded.known, request.incarnation);
   const kept = new Set([...inUse, ...others.keys()]);
   const marked = view.handlersOf(request.owner);
-  const unmarked = view.unmarked(
+  const unmarked = unmarkedOf(
+    view,
     recorded.handlers.filter(({ name }) => recorded.others.get(name)?.isLater !== true),
+    recorded.adopted,
   );
   const isMarked = new Set(marked.map(({ name }) => name));
   const previous = [
@@ -223,7 +226,13 @@ export function prepare(
   }
   const proves = env.proveWith !== undefined && edits.length > 0;
   if (proves) env.proveWith?.(candidate);
-  const left = candidate.handlersOf(request.owner);
+  const found = candidate.handlersOf(request.owner);
+  // A rollback to bytes that had lost their markers: these are the owner's all the same.
+  const bare = intent.command === "rollback" ? candidate.unmarked(handlers) : unmarkedNone;
+  const left = [
+    ...found,
+    ...handlers.filter(({ name }) => bare.has(name) && !found.some((handler) => handler.name === name)),
+  ];
   const expected = view.expect(request.owner, handlers);
   const stays = new Set([...handlers.map(({ name }) => name), ...expected.absent]);
   const gone = [...unmarked.keys()].filter((name) => !stays.has(name));
@@ -257,6 +266,8 @@ export function prepare(
     expectation,
   };
 }
+
+const unmarkedNone: Unmarked = new Map();
 
 /** Whom an uninstall leaves its handlers, by handler: of those that it would remove. */
 function othersHandlers(
@@ -306,18 +317,20 @@ function refuseDangling(host: Host, rootFile: string, edits: readonly FileEdit[]
 
 /** Without its default handler the engine does not load its CRI plugin, and the node is lost. */
 function refuseLosingDefault(
-  { defaultHandler, defaultKey }: EngineState,
+  { defaultHandler, nextDefault, defaultKey }: EngineState,
   after: EngineState,
   wanted: readonly Handler[],
   previous: readonly Handler[],
 ): void {
-  const had = previous.some((handler) => handler.name === defaultHandler);
-  if (!had || wanted.some((handler) => handler.name === defaultHandler)) return;
-  // Another's definition of it, or the engine's own, is in effect again.
-  if (after.handlers.some((handler) => handler.name === defaultHandler)) return;
-  throw new ShimctlError("in-use", `Cannot remove handler '${defaultHandler}', as ${defaultKey} names it`, {
-    hint: `set ${defaultKey} to another handler first`,
-  });
+  for (const name of [defaultHandler, nextDefault]) {
+    const had = previous.some((handler) => handler.name === name);
+    if (name === undefined || !had || wanted.some((handler) => handler.name === name)) continue;
+    // Another's definition of it, or the engine's own, is in effect again.
+    if (after.handlers.some((handler) => handler.name === name)) continue;
+    throw new ShimctlError("in-use", `Cannot remove handler '${name}', as ${defaultKey} names it`, {
+      hint: `set ${defaultKey} to another handler first`,
+    });
+  }
 }
 
 function placeOf(problem: Problem): { path?: string; line?: number; hint?: string } {

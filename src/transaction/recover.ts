@@ -18,7 +18,7 @@ import { holdsAfter } from "./hold.ts";
 import { type Unfinished, unfinished } from "./journal.ts";
 import { mergeForeign } from "./merge.ts";
 import { withState } from "./outcome.ts";
-import { cleanFolders, recordEpoch, recordOwner } from "./owner.ts";
+import { cleanFolders, makeFolders, missingFolders, recordEpoch, recordOwner } from "./owner.ts";
 import { rebuildRecord } from "./rebuild.ts";
 import { adoptedBy, type Pending, rootOf, withOwner, withRoot } from "./record.ts";
 import { holdAgain } from "./restraint.ts";
@@ -505,6 +505,8 @@ async function undo(work: Work): Promise<void> {
         retryable: true,
       });
     }
+    // By meaning it may have another place by now: a new release of k3s imports a folder that it has never made.
+    makeFolders(env.host, state, missingFolders(env.host, edits));
     for (const edit of edits) if ((await commit(work, edit)).stale) break;
   }
   cleanFolders(env, state, folders);

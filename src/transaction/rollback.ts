@@ -1,7 +1,8 @@
 import type { EngineView } from "../engine/backend.ts";
 import { ShimctlError } from "../error.ts";
 import { exactly } from "../handler/asked.ts";
-import { asItWas } from "./as_it_was.ts";
+import { isSame } from "../same.ts";
+import { asItWas, byName } from "./as_it_was.ts";
 import type { Environment } from "./environment.ts";
 import { type Incarnation, latestOf } from "./epoch.ts";
 import { readEngine } from "./gather.ts";
@@ -53,7 +54,7 @@ function decide(env: Environment, state: NodeState, options: RollbackOptions): R
   if (taken.length === 0)
     return nothing(env, state, view, owner, `that is how owner '${owner}' is now: nothing was done since`);
   const ids = shortIds(all);
-  refuseChanged(view, owner, last, ids.get(last.id) ?? last.id);
+  if (!isElsewhere(env, view, owner, last)) refuseChanged(view, owner, last, ids.get(last.id) ?? last.id);
   const handlers = target === undefined ? last.previous : target.desired;
   const commits = taken.flatMap((operation) => operation.commits);
   return {
@@ -113,6 +114,13 @@ function operationBy(
 
 /** Fewer characters are a typing error rather than a name. */
 const shortest = 4;
+
+/** A new release of what renders the configuration has another place for the same handlers: nobody changed them. */
+function isElsewhere({ site }: Environment, view: EngineView, owner: string, last: Operation): boolean {
+  if (site.source?.kind !== "rendered") return false;
+  const isWhole = view.state.holdings.every((holding) => holding.owner !== owner || holding.intact);
+  return isWhole && isSame(byName(view.handlersOf(owner)), byName(last.desired));
+}
 
 /** What somebody has changed since is theirs: it is neither taken back nor written over. */
 function refuseChanged(view: EngineView, owner: string, last: Operation, id: string): void {

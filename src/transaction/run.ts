@@ -1,11 +1,8 @@
 import type { FileEdit, Problem, Snapshot } from "../engine/backend.ts";
 import { ShimctlError } from "../error.ts";
 import type { Handler } from "../handler/model.ts";
-import { inWords } from "../host/failure.ts";
 import { loadLibc } from "../host/libc/libc.ts";
 import { randomUUID } from "../host/random.ts";
-import type { Host } from "../host/root.ts";
-import { ensureFolder } from "../host/state.ts";
 import { isSame } from "../same.ts";
 import { sha256 } from "../sha256.ts";
 import { refuseAutomatic } from "./automatic.ts";
@@ -24,7 +21,7 @@ import { isStill, readEngine } from "./gather.ts";
 import { holdOf, holdsAfter } from "./hold.ts";
 import { unfinished } from "./journal.ts";
 import { type Adoption, type Change, type Outcome, type Proof, withState } from "./outcome.ts";
-import { cleanFolders, recordOwner } from "./owner.ts";
+import { cleanFolders, makeFolders, missingFolders, recordOwner } from "./owner.ts";
 import {
   adoptedIn,
   adoptsAny,
@@ -533,35 +530,6 @@ function rememberFound(
       ? state.readRecord().record
       : recordOwner(env, state, owner, planned.handlers, { bases, order, pending: "as it was" });
   return holdOf(next, owner, env.now());
-}
-
-function missingFolders(host: Host, edits: readonly FileEdit[]): string[] {
-  const wanted = edits
-    .filter((edit) => edit.after !== null)
-    .map((edit) => edit.path.slice(0, edit.path.lastIndexOf("/")));
-  const missing = new Set<string>();
-  for (const folder of wanted) {
-    const parts = folder.split("/").filter((part) => part !== "");
-    for (let depth = 1; depth <= parts.length; depth++) {
-      const path = `/${parts.slice(0, depth).join("/")}`;
-      if (!host.exists(path)) missing.add(path);
-    }
-  }
-  return [...missing];
-}
-
-/** Folders are remembered before they are made, so that a crash in between leaves none behind for good. */
-function makeFolders(host: Host, state: NodeState, folders: readonly string[]): void {
-  if (folders.length === 0) return;
-  const { record } = state.readRecord();
-  state.writeRecord({ ...record, folders: [...new Set([...record.folders, ...folders])] });
-  for (const folder of folders) {
-    try {
-      ensureFolder(host.real(folder), 0o755);
-    } catch (cause) {
-      throw inWords(cause, "Cannot make this folder", folder);
-    }
-  }
 }
 
 function asChange(edit: FileEdit): Change {

@@ -72,14 +72,24 @@ for (const root of roots) {
 
     test("a file that the daemon does not read is found out and undone", () => {
       const before = node.tree();
-      node.place("/etc/containerd/other.toml", node.text("/etc/containerd/config.toml"));
-      const argv = ["install", "crun", "--config", "/etc/containerd/other.toml", "--retry"];
-      const ran = node.json(...argv);
+      const other = "/etc/containerd/other.toml";
+      node.place(other, node.text("/etc/containerd/config.toml"));
+      const elsewhere = node.json("install", "crun", "--config", other, "--retry");
+      expect([elsewhere.code, (elsewhere["error"] as { message: string }).message]).toEqual([
+        6,
+        expect.stringContaining("starts containerd on another file: /etc/containerd/config.toml"),
+      ]);
+      // In the unit's own view of the file system, another one stands in its place.
+      sabotage(node, `BindReadOnlyPaths=${other}:/etc/containerd/config.toml`);
+      node.run(["systemctl", "restart", "containerd"]);
+      const ran = node.json("install", "crun", "--retry");
       expect([ran.code, (ran["error"] as { message: string }).message]).toEqual([
         7,
         expect.stringContaining("does not serve crun"),
       ]);
-      node.run(["rm", "/etc/containerd/other.toml"]);
+      sabotage(node, "");
+      node.run(["systemctl", "restart", "containerd"]);
+      node.run(["rm", other]);
       expect(node.tree()).toBe(before);
     });
 

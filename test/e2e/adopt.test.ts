@@ -380,6 +380,40 @@ describe("on 1.x, where another program has written the file anew without commen
     expect([node.text().includes("runsc"), node.text().includes("kata-qemu")]).toEqual([false, true]);
   });
 
+  test("a rollback to that leaves them the owner's, and uninstall takes them", async () => {
+    using node = await nodeWith();
+    const before = node.text();
+    expect((await commands(node, "install", "runsc")).code).toBe(0);
+    const back = (await commands(node, "rollback")).json();
+    expect([back["error"], (back["handlers"] as { name: string }[]).map(({ name }) => name)]).toEqual([
+      null,
+      ["kata-qemu"],
+    ]);
+    expect(node.text()).toBe(before);
+    const { result, leftBy } = (await node.run(["status", "--json"])).json();
+    expect([result, leftBy]).toEqual(["drifted", []]);
+    expect((await commands(node, "uninstall", "--all")).code).toBe(0);
+    expect(node.text()).not.toContain("kata");
+  });
+
+  test("what was adopted there and stands there again is theirs: install takes it over, uninstall leaves it", async () => {
+    for (const command of ["install", "uninstall"]) {
+      using node = Node.of(markedCase);
+      const begun = `${node.text()}\n${kataHandler(2, "qemu")}`;
+      node.place(markedCase.main, begun);
+      expect((await commands(node, "install", "kata-qemu", "--adopt")).code).toBe(0);
+      node.place(markedCase.main, begun);
+      const { drift } = (await node.run(["status", "--json"])).json();
+      expect(JSON.stringify(drift)).toContain("was adopted from this file and is defined there again");
+      expect(JSON.stringify(drift)).not.toContain("without its markers");
+      expect((await commands(node, command, "kata-qemu")).code).toBe(0);
+      if (command === "install") expect(node.text().split("runtimes.kata-qemu]").length).toBe(2);
+      else expect(node.text()).toBe(begun);
+      const { result } = (await node.run(["status", "--json"])).json();
+      expect(result).toBe("in sync");
+    }
+  });
+
   test("another owner is told whose it is, and a rollback that somebody changed it", async () => {
     using node = await nodeWith();
     const other = await commands(node, "uninstall", "kata-qemu", "--owner", "other");
@@ -417,3 +451,18 @@ describe("on 2.x, where others define a handler as ours does, which stands in it
     expect(node.text()).toBe(before);
   });
 });
+
+test.each([["kata-qemu"], ["runsc"]])(
+  "a drop-in of ours without comments gets its markers back from install %s",
+  async (what) => {
+    using node = new Node("2.1.9", "version = 3\n");
+    const dropIn = "/etc/containerd/conf.d/50-shimctl-default.toml";
+    expect((await node.run(["install", "kata-qemu"])).code).toBe(0);
+    node.place(dropIn, node.text(dropIn).replace(/ *#.*/g, ""));
+    const ran = await node.run(["install", what, "--json"]);
+    expect([ran.json()["error"], ran.json()["adopted"]]).toEqual([null, []]);
+    expect(node.text(dropIn).match(/^# (BEGIN|END) shimctl default/gm)?.length).toBe(2);
+    expect(node.text(dropIn).match(/runtimes.kata-qemu\]/g)?.length).toBe(1);
+    expect((await node.run(["status", "--json"])).json()["result"]).toBe("in sync");
+  },
+);

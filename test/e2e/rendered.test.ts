@@ -1,5 +1,5 @@
 import { describe, expect, test } from "bun:test";
-import { existsSync } from "node:fs";
+import { existsSync, symlinkSync } from "node:fs";
 import {
   folderOf,
   k3sNode,
@@ -271,14 +271,67 @@ ${header("theirs", 2)}
     expect([node.text(v2), node.text(v3)]).toEqual([own, own3]);
   });
 
-  test("that ends in the middle of something takes no block", async () => {
-    using node = k3sNode("2.1.9", middleK3s, { [v3]: own3 });
-    node.place(v3, `${own3}\n{{/* not\n`);
-    expect(await refused(node, "install", "kata-qemu")).toMatchObject({
-      exit: 3,
-      message: "Cannot add a block to this template, as it ends inside a template action or comment",
-      path: v3,
-    });
+  test.each([
+    ["{{/* not\n", "it ends inside a template action or comment", "close what it ends in", "*/}}\n"],
+    [
+      "{{ if .X }}\n",
+      "it ends inside a template action that has no {{ end }}",
+      "close what it ends in",
+      "{{ end }}\n",
+    ],
+    ["[a]\nx = '''\n", "it ends inside a string over several lines", "close what it ends in", "'''\n"],
+    [
+      "{{ .X -}}\n",
+      "its last action takes away the line ends behind it, by -}}",
+      "end it with a line of its own",
+      "# end\n",
+    ],
+  ])(
+    "that ends in the middle of something takes no block until that is mended: %j",
+    async (end, why, step, mended) => {
+      using node = k3sNode("2.1.9", middleK3s, { [v3]: own3 });
+      node.place(v3, `${own3}\n${end}`);
+      expect(await refused(node, "install", "kata-qemu")).toMatchObject({
+        exit: 3,
+        message: `Cannot add a block to this template, as ${why}`,
+        path: v3,
+        hint: `${step}, then run the same command again`,
+      });
+      node.place(v3, `${own3}\n${end}${mended}`);
+      await done(node, "install", "kata-qemu");
+    },
+  );
+
+  test("that names our handler as the default from its next start on keeps it", async () => {
+    using node = k3sNode("2.1.9", middleK3s, { [v3]: '{{ template "base" . }}\n' });
+    await done(node, "install", "kata-qemu", "runsc");
+    const named = `[plugins."io.containerd.cri.v1.runtime".containerd]\n  default_runtime_name = "kata-qemu"\n`;
+    const text = node.text(v3);
+    node.place(v3, text.replace("\n", `\n${named}`));
+    for (const what of ["kata-qemu", "--all"])
+      expect(await refused(node, "uninstall", what)).toMatchObject({
+        exit: 5,
+        message: "Cannot remove handler 'kata-qemu', as default_runtime_name names it",
+        hint: "set default_runtime_name to another handler first",
+      });
+    await done(node, "uninstall", "runsc");
+    node.place(v3, node.text(v3).replace('= "kata-qemu"', '= "runc"'));
+    await done(node, "uninstall", "kata-qemu");
+  });
+
+  test("that is whole by itself, and was put there since the last start, takes the block: it will import nothing", async () => {
+    const whole = `version = 3\n${header("runc")}\n  runtime_type = "io.containerd.runc.v2"\n`;
+    for (const before of [true, false]) {
+      using node = k3sNode("2.2.7", newK3s);
+      if (before) await done(node, "install", "runsc");
+      node.place(v3, whole);
+      await done(node, "install", "runsc", "kata-qemu");
+      startK3s(node, newK3s);
+      expect(await state(node)).toBe("in sync");
+      expect(times(node, renderedFile(newK3s), header("runsc"))).toBe(1);
+      await done(node, "uninstall", "--all");
+      expect(node.text(v3)).toBe(whole);
+    }
   });
 
   test("that renders an inline table of handlers takes no block: containerd would not start", async () => {
@@ -350,6 +403,48 @@ ${header("theirs", 2)}
 });
 
 describe("a rendered file", () => {
+  test("of another data folder than the unit's is not edited, nor the template beside it", async () => {
+    using node = k3sNode("2.1.9", middleK3s);
+    const elsewhere = { ...middleK3s, data: "/data/k3s" };
+    startK3s(node, elsewhere);
+    const before = node.tree();
+    const named = ["--config", renderedFile(elsewhere)];
+    expect(await refused(node, "install", "kata-qemu", ...named)).toMatchObject({
+      exit: 6,
+      message: expect.stringContaining(`a file that it writes itself: ${renderedFile(middleK3s)}`),
+      hint: "leave --config out",
+    });
+    expect(node.tree()).toEqual(before);
+  });
+
+  test("is not edited by another name either", async () => {
+    using node = k3sNode("2.1.9", middleK3s);
+    const rendered = renderedFile(middleK3s);
+    const text = node.text(rendered);
+    node.place("/mnt/x", "");
+    symlinkSync("/var/lib/rancher", `${node.root}/mnt/rancher`);
+    for (const path of [
+      rendered,
+      rendered.replace("/config.toml", "/./config.toml"),
+      rendered.replace("/config.toml", "//config.toml"),
+      rendered.replace("/var/lib", "/mnt"),
+    ]) {
+      const { changes } = await done(node, "install", "kata-qemu", "--config", path);
+      expect(changes).toMatchObject([{ path: v3 }]);
+      expect(node.text(rendered)).toBe(text);
+      await done(node, "uninstall", "--all");
+    }
+    node.place("/etc/containerd/x", "");
+    symlinkSync(rendered, `${node.root}/etc/containerd/config.toml`);
+    expect(await refused(node, "install", "kata-qemu", "--layout", "vanilla")).toMatchObject({
+      exit: 6,
+      message: `Cannot edit this file, as it is the one that k3s writes anew at each start: ${rendered}`,
+      path: "/etc/containerd/config.toml",
+      hint: "pass --layout k3s-server",
+    });
+    await done(node, "install", "kata-qemu", "--layout", "k3s-server");
+  });
+
   test("that is damaged is not mended, but written anew by a start", async () => {
     using node = k3sNode("2.1.9", middleK3s);
     const rendered = renderedFile(middleK3s);
@@ -371,6 +466,26 @@ describe("a rendered file", () => {
         { path: rendered, hint: "mend what it is made from, then restart k3s, which writes it anew" },
       ]);
     }
+  });
+
+  test.each([
+    ['version = "3"', "write version = 2 without quotes"],
+    ["version = 1", "migrate it first: containerd config migrate"],
+    ['version = 3\nimports = "x"', 'write imports = [ "…" ]'],
+    ["version = 3\nplugins = 1", "mend that"],
+    [
+      'version = 3\nimports = ["/nope.toml"]',
+      "create the file, or take the entry out of imports: `shimctl repair` shows how",
+    ],
+  ])("that cannot be used is mended where it is made: %j", async (content, step) => {
+    using node = k3sNode("2.1.9", middleK3s);
+    const path = renderedFile(middleK3s);
+    node.place(path, content);
+    expect(await refused(node, "install", "kata-qemu")).toMatchObject({
+      exit: 3,
+      path,
+      hint: `${step}; not in this file, but in what k3s makes it from at each start`,
+    });
   });
 
   test("that is no file is told so, whatever else is known", async () => {
@@ -514,6 +629,26 @@ describe("after an upgrade of k3s", () => {
     expect(node.tree()).toEqual(fresh.tree());
   });
 
+  test.each([
+    ["to one that imports drop-ins", middleK3s, newK3s],
+    ["back to one that imports none", newK3s, middleK3s],
+  ])("%s, the last operation is taken back: nobody has changed what it left", async (_, from, to) => {
+    using node = k3sNode("2.2.7", from);
+    await done(node, "install", "kata-qemu");
+    await done(node, "install", "runsc");
+    startK3s(node, to);
+    await done(node, "rollback");
+    startK3s(node, to);
+    expect(await state(node)).toBe("in sync");
+    const { handlers } = (await node.run(["status", "--json"])).json();
+    const names = (handlers as { name: string }[]).map(({ name }) => name);
+    expect([names.includes("kata-qemu"), names.includes("runsc")]).toEqual([true, false]);
+    await done(node, "uninstall", "--all");
+    startK3s(node, to);
+    using fresh = k3sNode("2.2.7", to);
+    expect(node.tree()).toEqual(fresh.tree());
+  });
+
   test("a handler that it renders by itself now is told, and uninstall mends the node", async () => {
     using node = k3sNode("2.1.9", middleK3s, { "/usr/local/nvidia/bin/runtime": "" });
     node.place(
@@ -539,6 +674,37 @@ describe("after an upgrade of k3s", () => {
     });
     await done(node, "uninstall", "later");
     expect(existsSync(node.root + v3)).toBe(false);
+  });
+});
+
+describe("a drop-in of ours that a program has written anew without comments", () => {
+  const dropIn = `${folder}/config-v3.toml.d/50-shimctl-default.toml`;
+  const stripped = async () => {
+    const node = k3sNode("2.2.7", newK3s);
+    await done(node, "install", "kata-qemu");
+    node.place(dropIn, node.text(dropIn).replace(/^#.*\n/gm, ""));
+    return node;
+  };
+
+  test("gets its markers back", async () => {
+    using node = await stripped();
+    const { drift, leftBy } = (await node.run(["status", "--json"])).json();
+    expect([drift, leftBy]).toMatchObject([
+      [{ message: expect.stringContaining("without its markers") }],
+      [],
+    ]);
+    await done(node, "install", "kata-qemu");
+    expect(await state(node)).toBe("in sync");
+    expect([times(node, dropIn, "BEGIN shimctl default"), times(node, dropIn, header("kata-qemu"))]).toEqual([
+      1, 1,
+    ]);
+  });
+
+  test("holds nothing of ours after an uninstall", async () => {
+    using node = await stripped();
+    await done(node, "uninstall", "kata-qemu");
+    expect(existsSync(node.root + dropIn) && node.text(dropIn).includes("kata")).toBe(false);
+    expect(await state(node)).toBe("in sync");
   });
 });
 

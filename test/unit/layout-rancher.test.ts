@@ -315,3 +315,23 @@ test("a process that hides its arguments behind a title is known by it, and not 
   for (const argv of [["/usr/local/bin/k3s kubectl"], ["/usr/local/bin/k3s server", "x"]])
     expect(refusal(files, [{ ...daemon(""), argv }]).message).toContain("Cannot tell which of");
 });
+
+test("words of the command line that nobody can tell may name another data folder: it is asked for", () => {
+  const unit = { ...rendered("/var/lib/rancher/k3s"), ...rendered("/data/k3s") };
+  const run = (...rest: string[]) => [
+    daemon("", {
+      argv: ["/usr/local/bin/k3s", "server", ...rest],
+      unit: "k3s.service",
+      source: "/x/k3s.service",
+    }),
+  ];
+  for (const rest of [["${ARGS}"], ["--data-dir", "${DIR}"], ["-c", "${FILE}"]])
+    expect(refusal(unit, run(...rest))).toEqual({
+      message: `Cannot tell which file k3s writes, as k3s.service (/x/k3s.service) starts it on a folder that cannot be told from here: ${rest.at(-1)}`,
+      hint: "pass --config with the file that it writes",
+    });
+  expect(find(unit, run("--token", "${TOKEN}")).site.rootFile).toStartWith("/var/lib/rancher/k3s/");
+  const named = { config: "/data/k3s/agent/etc/containerd/config.toml", configOption: "--config" };
+  const { site } = find(unit, run("${ARGS}"), named);
+  expect([site.rootFile, site.source?.kind]).toEqual([named.config, "rendered"]);
+});

@@ -30,15 +30,19 @@ import { stageMerged, wantMerged } from "./merged.ts";
 import { needs } from "./needs.ts";
 import {
   composed,
+  defaultIn,
+  maySayImports,
   type Rendering,
   refuseInBlocks,
   refuseInextensible,
   refuseInTemplate,
   refuseRendered,
   renderedDropIn,
+  renderedHint,
   renderedSource,
   templateFor,
   withoutEchoes,
+  withRenderedHint,
 } from "./rendered.ts";
 import { builtinHandler, criImages, criV2, criV3, mergesTables, runtimesAt } from "./schema.ts";
 import { stage } from "./stage.ts";
@@ -73,19 +77,15 @@ export const containerd: Backend = {
     if (isMissing && !seen.folders.has(folder)) return { files: [], folders: [folder] };
     const bare = withoutEchoes(site, seen);
     const version = versionFor(site, textOf(bare.files.get(site.rootFile)));
-    const { wantedFiles, wantedFolders } = walk(
-      site.rootFile,
-      bare,
-      version,
-      importOf(site, version),
-      valuesOf(site),
+    const { wantedFiles, wantedFolders } = withRenderedHint(site, () =>
+      walk(site.rootFile, bare, version, importOf(site, version), valuesOf(site)),
     );
     const ours = [...strays(site, seen), ...templates].filter((path) => !seen.files.has(path));
     const folders = ourFolders(site).filter((folder) => !seen.folders.has(folder));
     return { files: [...wantedFiles, ...ours], folders: [...wantedFolders, ...folders] };
   },
   read(site, seen) {
-    return view(understand(site, seen));
+    return view(withRenderedHint(site, () => understand(site, seen)));
   },
   tablesOf,
   render: (handler, target) =>
@@ -107,7 +107,11 @@ function view(node: Understood): EngineView {
     handlersOf,
     plan: (owner, desired, adopting) => plan(node, owner, desired, handlersOf(owner), adopting),
     unmarked: (installed) => unmarked(node, installed),
-    check: (facts) => [...check(node, facts), ...newerBlocks([...node.loaded, ...node.unread])],
+    check: (facts) =>
+      [...check(node, facts), ...newerBlocks([...node.loaded, ...node.unread])].map((problem) => {
+        const hint = renderedHint(node.site, problem);
+        return hint === undefined ? problem : { ...problem, hint };
+      }),
     needs: (handlers) => handlers.flatMap(needs),
     stage: (folder) => {
       const { source } = node.site;
@@ -128,6 +132,7 @@ const ids = [criV2, criV3];
 
 function stateOf(node: Understood): EngineState {
   const files = [...node.loaded, ...node.unread];
+  const nextDefault = node.rendering === undefined ? undefined : defaultIn(node.rendering);
   const holdings: Holding[] = files.flatMap((file) =>
     [...file.blocks, ...file.newerBlocks]
       .filter((block) => block.owner !== sharedOwner)
@@ -146,6 +151,7 @@ function stateOf(node: Understood): EngineState {
     loaded: node.loaded.filter((file) => file.read.kind === "file").map((file) => file.path),
     handlers: served(node),
     defaultHandler: defaultHandler(node.effective, node.id),
+    ...(nextDefault === undefined ? {} : { nextDefault }),
     defaultKey: "default_runtime_name",
     holdings,
     // Only a report asks for these.
@@ -267,7 +273,9 @@ function plan(
   refuseNewer([...node.loaded, ...node.unread]);
   const held = present.map((handler) => handler.name);
   if (node.refusal !== undefined && desired.some((handler) => !held.includes(handler.name)))
-    throw node.refusal;
+    withRenderedHint(node.site, () => {
+      throw node.refusal;
+    });
   const runc = tableAt(runtimesAt(node.effectiveBare, node.id), builtinHandler);
   const handlers = desired
     .map((handler) => likeRunc(handler, runc))
@@ -344,9 +352,12 @@ function adoptedFor(
  * and keeps all that they enclosed. Where only some of it stands, somebody has defined that meanwhile.
  */
 function unmarked(node: Understood, installed: readonly Handler[]): Unmarked {
-  // What is made of other files is made of them again.
   const { source } = node.site;
-  const files = source === undefined || source.kind === "template" ? node.loaded.filter(hasTables) : [];
+  // What is made of other files is made of them again, and a template is no TOML. Drop-ins beside them are as any file.
+  const isMade = (path: string) =>
+    (source?.kind === "rendered" && (path === node.site.rootFile || path === node.rendering?.used?.path)) ||
+    source?.kind === "merged";
+  const files = node.loaded.filter((file) => !isMade(file.path) && hasTables(file));
   if (files.length === 0 || installed.length === 0) return new Map();
   // On 1.x a copy masks what it was made of. Where files merge, nobody makes one: what stands beside ours is theirs.
   const isMarked = (name: string) =>
@@ -412,6 +423,12 @@ function takenIn(node: Understood, owner: string, path: string, taking: readonly
   return takenFrom(file.text, path, owner, [...names].flatMap(tablesOf));
 }
 
+/** What a file says without ours and what is taken out of it. */
+function leftOf(node: Understood, owner: string, file: Loaded, taking: readonly Adopted[]): string {
+  const tables = takenIn(node, owner, file.path, taking).map(({ table }) => table);
+  return tables.length === 0 ? file.bareText : takeOut(file.bareText, tables, owner, file.path);
+}
+
 /** The edit that reaches a goal, and what it takes over. */
 function editOf(node: Understood, goal: Goal, taking: readonly Adopted[]): FileEdit | undefined {
   const edit = editFor(goal, bytesAt(node.seen, goal.path));
@@ -444,7 +461,13 @@ function planDropIn(
   const theirs = [...node.loaded, ...node.unread].find(({ path }) => path === target);
   if (theirs !== undefined)
     for (const { name } of handlers)
-      assertExtensible(theirs.bareText, target, ["plugins", writeId, "containerd", "runtimes", name]);
+      assertExtensible(leftOf(node, owner, theirs, taking), target, [
+        "plugins",
+        writeId,
+        "containerd",
+        "runtimes",
+        name,
+      ]);
   const inOurFolder = (path: string) =>
     path.startsWith(`${dropInFolder(site)}/`) && dropInPattern.test(path.slice(path.lastIndexOf("/") + 1));
   const keepsDropIn = (path: string) =>
@@ -513,7 +536,8 @@ function planRendered(
   const reached = node.loaded.find(
     ({ path }) => here.includes(path) && path !== root.path && !isTemplate(path),
   );
-  const dropIn = reached?.path ?? renderedDropIn(rendering, root, schema, version, dropInName(owner));
+  const inUse = maySayImports(rendering.used) ? reached?.path : undefined;
+  const dropIn = inUse ?? renderedDropIn(rendering, root, schema, version, dropInName(owner));
   const body = handlers.length === 0 ? undefined : blockBody(handlers, writeId);
   const namesAt = (path: string | undefined) =>
     [...node.loaded, ...node.unread]
@@ -545,8 +569,9 @@ function planRendered(
     }
     if (block !== undefined) {
       const theirs = [...node.loaded, ...node.unread].find((file) => file.path === path);
-      for (const { name } of theirs === undefined ? [] : handlers)
-        assertExtensible(theirs?.bareText ?? "", path, ["plugins", writeId, "containerd", "runtimes", name]);
+      const text = theirs === undefined ? "" : leftOf(node, owner, theirs, taking);
+      for (const { name } of handlers)
+        assertExtensible(text, path, ["plugins", writeId, "containerd", "runtimes", name]);
     }
     return editOf(
       node,
@@ -570,7 +595,8 @@ function planRendered(
     (path) => path !== target,
   );
   const edits = [
-    ...(target !== undefined && (body !== undefined || here.includes(target))
+    ...(target !== undefined &&
+    (body !== undefined || here.includes(target) || taking.some(({ path }) => path === target))
       ? [edit(target, keepIfSame(node, target, owner, body))]
       : []),
     ...others.map((path) => edit(path, undefined)),
@@ -674,10 +700,7 @@ function planBlock(
   taking: readonly Adopted[],
 ): FileEdit[] {
   const { site, seen, schema, winner, writeId, merges } = node;
-  const left = (file: Loaded) => {
-    const tables = takenIn(node, owner, file.path, taking).map(({ table }) => table);
-    return tables.length === 0 ? file.bareText : takeOut(file.bareText, tables, owner, file.path);
-  };
+  const left = (file: Loaded) => leftOf(node, owner, file, taking);
   if (!merges) refuseUnmasking(node, taking, left);
   const ourImport = importOf(site, node.version);
   const body = handlers.length === 0 ? undefined : blockBody(handlers, writeId);

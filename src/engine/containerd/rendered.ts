@@ -114,6 +114,31 @@ function bareRoot(source: RenderedSource, root: Extract<Read, { kind: "file" }>)
   }
 }
 
+/** The next step for a rendered file, where another one is meant for files that can be edited. */
+export function renderedHint(
+  site: Site,
+  { path, hint }: { readonly path?: string; readonly hint?: string },
+): string | undefined {
+  const source = renderedSource(site);
+  if (source === undefined || path !== site.rootFile) return hint;
+  const { by } = source;
+  if (hint?.includes("--engine-version") === true || hint?.includes(by) === true) return hint;
+  const what = hint === undefined ? "mend that" : hint;
+  return `${what}; not in this file, but in what ${by} makes it from at each start`;
+}
+
+/** The same of what is thrown. */
+export function withRenderedHint<T>(site: Site, action: () => T): T {
+  try {
+    return action();
+  } catch (error) {
+    if (!(error instanceof ShimctlError)) throw error;
+    const hint = renderedHint(site, error.facts);
+    if (hint === error.facts.hint || hint === undefined) throw error;
+    throw new ShimctlError(error.code, error.message, { ...error.facts, hint, cause: error });
+  }
+}
+
 /** The templates that exist, and the one that counts. `undefined` for a site of another kind. */
 export function renderingOf(site: Site, seen: Snapshot, version: EngineVersion): Rendering | undefined {
   const source = renderedSource(site);
@@ -247,6 +272,7 @@ export function renderedDropIn(
   if (!mergesTables(version)) return undefined;
   const isOlder = source.templates.length > 0 && schema < newestTemplate(source, version);
   if (isOlder && (used === undefined || isMade(used.template, source.base))) return undefined;
+  if (!maySayImports(used)) return undefined;
   for (const { glob, pattern } of root.imports) {
     const slash = pattern.lastIndexOf("/");
     const folder = pattern.slice(0, slash);
@@ -254,6 +280,11 @@ export function renderedDropIn(
     if (globMatcher(pattern.slice(slash + 1))(name)) return `${folder}/${name}`;
   }
   return undefined;
+}
+
+/** Whether the next start may render imports: a template that was put there since the last one may be whole by itself. */
+export function maySayImports(used: TemplateFile | undefined): boolean {
+  return used === undefined || used.template.lines.some(({ text }) => /\bimports\b|\btemplate\b/.test(text));
 }
 
 /**
@@ -318,6 +349,16 @@ export function refuseInBlocks(
       hint: `use --owner ${owner}, or uninstall it there first; --adopt takes nothing out of a template`,
     },
   );
+}
+
+/** The default handler that a template names by itself: the last line counts, whatever table it stands in. */
+export function defaultIn({ used }: Rendering): string | undefined {
+  const named = used?.template.lines.flatMap(({ text, ours, plain }) => {
+    const name =
+      ours || !plain ? null : /^[ \t]*default_runtime_name[ \t]*=[ \t]*(["'])([^"']*)\1/.exec(text);
+    return name === null ? [] : [name[2]];
+  });
+  return named?.at(-1);
 }
 
 /** The line of a template on which it defines a handler by a plain header, under either plugin id. */

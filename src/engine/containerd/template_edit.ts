@@ -63,7 +63,7 @@ function reach(goal: TemplateGoal, base: Uint8Array | null): Uint8Array | null {
       {
         path,
         line: template.lines.length,
-        hint: "end it with a line of its own, then run the same command again",
+        hint: `${/^it ends inside/.test(template.closed) ? "close what it ends in" : "end it with a line of its own"}, then run the same command again`,
       },
     );
   }
