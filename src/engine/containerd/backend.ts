@@ -57,10 +57,10 @@ import {
   inEffect,
   ourFolders,
   strays,
-  type Understood,
   understand,
   valuesOf,
 } from "./understand.ts";
+import type { Understood } from "./understood.ts";
 import { versionFor } from "./version.ts";
 
 export const containerd: Backend = {

@@ -7,7 +7,8 @@ import { refusedAtStart } from "./managed.ts";
 import { renderedTwice } from "./rendered.ts";
 import { builtinSnapshotters, ioTypes, isPlaceholder, RuntimeTable } from "./rules.ts";
 import { builtinHandler, criImages, criV2, criV3, mergesTables, runtimesAt } from "./schema.ts";
-import { defaultHandler, type Understood, valuesOf } from "./understand.ts";
+import { defaultHandler, valuesOf } from "./understand.ts";
+import type { Understood } from "./understood.ts";
 
 /** containerd's own rules on the merged configuration: what would stop the daemon, its CRI plugin, or a pod. */
 export function check(node: Understood, facts: HostFacts): Problem[] {

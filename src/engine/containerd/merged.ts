@@ -9,7 +9,7 @@ import { filesOf, type Import } from "./imports.ts";
 import { type Loaded, loadFile } from "./load.ts";
 import { refuseUnmanaged, rewritten } from "./managed.ts";
 import { builtinHandler, criV2, runtimesAt } from "./schema.ts";
-import type { Understood } from "./understand.ts";
+import type { Understood } from "./understood.ts";
 import { nameOf, refusalOf } from "./version.ts";
 
 /**

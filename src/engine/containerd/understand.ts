@@ -5,8 +5,9 @@ import { mergeTables, tableAt } from "../tables.ts";
 import { hasMeta } from "./glob.ts";
 import { type Loaded, loadFile, textOf, type Values, walk } from "./load.ts";
 import { understandMerged } from "./merged.ts";
-import { type Rendering, renderedSource, renderingOf, renderingRefusal, withoutEchoes } from "./rendered.ts";
+import { renderedSource, renderingOf, renderingRefusal, withoutEchoes } from "./rendered.ts";
 import { builtinHandler, criV2, criV3, mergesTables, migratesEachFile, runtimesAt } from "./schema.ts";
+import type { Understood } from "./understood.ts";
 import { refusalOf, rootSchema, versionFor } from "./version.ts";
 
 export function dropInFolder(site: Site): string {
@@ -40,33 +41,6 @@ export function strays(site: Site, seen: Snapshot): string[] {
       .filter((name) => dropInPattern.test(name))
       .map((name) => `${folder}/${name}`),
   );
-}
-
-/** Everything that is known of one node's containerd, as values. */
-export interface Understood {
-  readonly site: Site;
-  readonly seen: Snapshot;
-  readonly version: EngineVersion;
-  readonly schema: number;
-  readonly loaded: readonly Loaded[];
-  readonly missing: ReturnType<typeof walk>["missing"];
-  /** Files of ours that nothing imports. */
-  readonly unread: readonly Loaded[];
-  /** Whether handlers of several files add up; on 1.x, one file's CRI table replaces those of all others. */
-  readonly merges: boolean;
-  /** Under which plugin id the engine finds handlers once it has merged its files. */
-  readonly id: string;
-  /** Under which plugin id ours are written: that of the root file's version. */
-  readonly writeId: string;
-  /** Why nothing may be added here, though what is ours can be removed. */
-  readonly refusal: ShimctlError | undefined;
-  /** On 1.x, the one file whose CRI table is in effect. */
-  readonly winner: Loaded;
-  /** The CRI configuration in effect, and the same without anything of ours. */
-  readonly effective: TomlTable;
-  readonly effectiveBare: TomlTable;
-  /** What the root file is made from, where something else writes it anew at each start. */
-  readonly rendering: Rendering | undefined;
 }
 
 export function understand(site: Site, asSeen: Snapshot): Understood {
