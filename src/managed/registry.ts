@@ -12,3 +12,6 @@ export const managedSystems: readonly ManagedSystem[] = [
   flatcar,
   machineconfig,
 ];
+
+/** What `--for` can name. */
+export const documentNames: readonly string[] = managedSystems.map(({ name }) => name);
