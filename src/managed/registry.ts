@@ -2,6 +2,7 @@ import { bottlerocket } from "./bottlerocket.ts";
 import { flatcar } from "./flatcar.ts";
 import { machineconfig } from "./machineconfig.ts";
 import { nodeadm } from "./nodeadm.ts";
+import { runtimeClassName } from "./runtime_class.ts";
 import type { ManagedSystem } from "./system.ts";
 import { talos } from "./talos.ts";
 
@@ -14,4 +15,4 @@ export const managedSystems: readonly ManagedSystem[] = [
 ];
 
 /** What `--for` can name. */
-export const documentNames: readonly string[] = managedSystems.map(({ name }) => name);
+export const documentNames: readonly string[] = [...managedSystems.map(({ name }) => name), runtimeClassName];
