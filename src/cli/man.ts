@@ -7,6 +7,7 @@ import {
   commands,
   exitCodes,
   isCommand,
+  moreOf,
   type Option,
   optionsOf,
   type Parsed,
@@ -82,7 +83,7 @@ function commandText(name: CommandName): string {
   const { usage, help } = commands[name];
   const options = optionsOf(name).map((option) => bold(`--${option.name}`));
   return `.SS ${literal(usage)}
-${text(sentence(help))}
+${[sentence(help), ...moreOf(name)].map(text).join("\n.br\n")}
 .PP
 Options:
 ${options.join(",\n")}.`;

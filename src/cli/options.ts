@@ -213,6 +213,8 @@ const making: readonly OptionName[] = [
 interface CommandSpec {
   readonly usage: string;
   readonly help: string;
+  /** More that help has to say, a line each. */
+  readonly more?: readonly string[];
   /** What its arguments are; absent where it takes none. */
   readonly takes?: "handlers" | "handler" | "file" | "change" | "shell";
   readonly options: readonly OptionName[];
@@ -328,6 +330,11 @@ export const commands = {
   completion: {
     usage: `completion ${shells.join("|")}`,
     help: "print a script that completes command lines in that shell",
+    more: [
+      "bash: write it to /etc/bash_completion.d/shimctl, or: source <(shimctl completion bash)",
+      "zsh: write it to a folder of $fpath as _shimctl",
+      "fish: write it to ~/.config/fish/completions/shimctl.fish",
+    ],
     takes: "shell",
     options: always,
   },
@@ -827,6 +834,12 @@ export function optionsOf(command: CommandName): readonly Option[] {
   });
 }
 
+/** More that help has to say of a command. */
+export function moreOf(command: CommandName): readonly string[] {
+  const { more = [] }: CommandSpec = commands[command];
+  return more;
+}
+
 /** What a command's arguments are. */
 export function takesOf(command: CommandName): CommandSpec["takes"] {
   const spec: CommandSpec = commands[command];
@@ -869,6 +882,7 @@ export function helpText(command: CommandName | undefined): string {
     `shimctl ${spec.usage}`,
     "",
     `  ${spec.help}`,
+    ...moreOf(command).map((line) => `  ${line}`),
     "",
     "Options:",
     ...rows.map(([flag, help]) => `  ${flag.padEnd(width)}  ${help}`),

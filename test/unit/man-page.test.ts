@@ -3,7 +3,7 @@ import { spawnSync } from "node:child_process";
 import { readFileSync } from "node:fs";
 import { manPath } from "../../build/man.ts";
 import { manPage } from "../../src/cli/man.ts";
-import { commands, exitCodes, isCommand, optionsOf } from "../../src/cli/options.ts";
+import { commands, exitCodes, isCommand, moreOf, optionsOf } from "../../src/cli/options.ts";
 import { whyNot } from "../support/needs.ts";
 
 const names = Object.keys(commands).filter(isCommand);
@@ -12,6 +12,7 @@ const page = manPage()
   .replaceAll(/\\f[BIR]/g, "")
   .replaceAll("\\-", "-")
   .replaceAll("\\(aq", "'")
+  .replaceAll("\\(ti", "~")
   .replaceAll(/\\\[u(\w+)\]/g, (_, point: string) => String.fromCodePoint(Number.parseInt(point, 16)))
   .replaceAll(/\n(?!\.)/g, " ")
   .toLowerCase();
@@ -25,6 +26,7 @@ describe("the manual page", () => {
     const { usage, help } = commands[name];
     const [, own] = page.split(`.ss ${usage.toLowerCase()} `);
     expect(own).toStartWith(`${help.toLowerCase()}.`);
+    for (const line of moreOf(name)) expect(own).toContain(line.toLowerCase());
     const [, listed = ""] = /^\.pp options: (.*)\.$/m.exec(own ?? "") ?? [];
     expect(listed.split(", ")).toEqual(optionsOf(name).map((option) => `--${option.name}`));
     for (const option of optionsOf(name)) {
