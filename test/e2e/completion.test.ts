@@ -175,7 +175,8 @@ for (const shell of shells) {
             "a=b",
           ),
         )
-        .filter((said) => !/^-|\p{C}|\p{Z}$|^\p{Z}/u.test(said) && said.normalize() === said);
+        // A word with a dot in front is hidden in fish until the dot is typed.
+        .filter((said) => !/^[-.]|\p{C}|\p{Z}$|^\p{Z}/u.test(said) && said.normalize() === said);
       const odd = fc.uniqueArray(fc.record({ name: word, help: word }), {
         minLength: 6,
         maxLength: 12,
