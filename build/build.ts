@@ -1,10 +1,16 @@
 /**
- * `npm run build`: executables, portable archives, licences, a bill of materials and digests, in `dist/`.
+ * `npm run build`: executables, portable archives, manual page, completion scripts, licences, a bill of materials
+ * and digests, in `dist/`.
  * The same source gives the same bytes.
  */
 import { linkSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import process from "node:process";
+import { bashCompletion } from "../src/cli/completion/bash.ts";
+import { commandLine } from "../src/cli/completion/command_line.ts";
+import { fishCompletion } from "../src/cli/completion/fish.ts";
+import { zshCompletion } from "../src/cli/completion/zsh.ts";
+import { manPage } from "../src/cli/man.ts";
 import { compile } from "./compile.ts";
 import { zstd } from "./compress.ts";
 import { emptyExecutable } from "./floor.ts";
@@ -24,6 +30,12 @@ mkdirSync(dist, { recursive: true });
 const parts = await Promise.all(targets.map(build));
 linkSync(join(dist, `shimctl-linux-${nativeTarget().arch}`), join(dist, "shimctl"));
 writeFileSync(join(dist, "shimctl.cdx.json"), sbom(source(), parts));
+// Under the names by which man and the shells look for them.
+writeFileSync(join(dist, "shimctl.1"), manPage());
+const known = commandLine();
+writeFileSync(join(dist, "shimctl.bash"), bashCompletion(known));
+writeFileSync(join(dist, "_shimctl"), zshCompletion(known));
+writeFileSync(join(dist, "shimctl.fish"), fishCompletion(known));
 writeSums(dist);
 
 async function build(target: Target): Promise<Part> {

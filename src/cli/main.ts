@@ -67,6 +67,10 @@ async function dispatch(parsed: Parsed, io: Io): Promise<number> {
       return (await import("./render.ts")).render(io, log, parsed);
     case "lock":
       return (await import("./lock.ts")).lock(io, log, parsed);
+    case "completion":
+      return (await import("./completion.ts")).completion(io, parsed);
+    case "man":
+      return (await import("./man.ts")).man(io, parsed);
     case "version":
       return (await import("./version.ts")).version(io, parsed);
   }

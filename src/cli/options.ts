@@ -6,25 +6,50 @@ import type { Budget } from "../transaction/activation.ts";
 /** `choice`: the value may be left out, and is then the default one. */
 type Kind = "text" | "flag" | "choice" | "duration" | "count";
 
+/** What a value can be, for shells to offer: words, a path as it is seen from here, or what a registry has. */
+export type Takes = "file" | "folder" | "layout" | "document" | readonly string[];
+
 interface OptionSpec {
   readonly kind: Kind;
   readonly value?: string;
   readonly help: string;
   readonly short?: string;
   readonly default?: string;
+  readonly takes?: Takes;
 }
+
+/** Shells that a completion script can be made for. */
+export const shells = ["bash", "zsh", "fish"] as const;
 
 /** Every option, once. Each is also a variable: `--lock-timeout` is `SHIMCTL_LOCK_TIMEOUT`. */
 const specs = {
-  root: { kind: "text", value: "DIR", help: "the node's root folder, as seen from here", default: "/" },
-  engine: { kind: "text", value: "NAME", help: "auto, containerd or crio", default: "auto" },
+  root: {
+    kind: "text",
+    value: "DIR",
+    help: "the node's root folder, as seen from here",
+    default: "/",
+    takes: "folder",
+  },
+  engine: {
+    kind: "text",
+    value: "NAME",
+    help: "auto, containerd or crio",
+    default: "auto",
+    takes: ["auto", "containerd", "crio"],
+  },
   layout: {
     kind: "text",
     value: "NAME",
     help: "the kind of node (k3s, rke2, k0s, microk8s, vanilla …), where it cannot be found out",
+    takes: "layout",
   },
   "engine-version": { kind: "text", value: "V", help: "the engine's version, where it cannot be found out" },
-  config: { kind: "text", value: "PATH", help: "the engine's configuration file, as the node names it" },
+  config: {
+    kind: "text",
+    value: "PATH",
+    help: "the engine's configuration file, as the node names it",
+    takes: "file",
+  },
   owner: {
     kind: "text",
     value: "NAME",
@@ -37,13 +62,19 @@ const specs = {
     help: "puts incarnations of the owner in order: a number, an RFC 3339 time, or now; an older one does nothing",
   },
   instance: { kind: "text", value: "NAME", help: "names one of several incarnations of the same epoch" },
-  prefix: { kind: "text", value: "DIR", help: "where the runtime is installed, instead of its usual place" },
+  prefix: {
+    kind: "text",
+    value: "DIR",
+    help: "where the runtime is installed, instead of its usual place",
+    takes: "folder",
+  },
   snapshotter: { kind: "text", value: "NAME", help: "the snapshotter for these handlers" },
-  file: { kind: "text", value: "FILE", short: "f", help: "a handler file (TOML)" },
+  file: { kind: "text", value: "FILE", short: "f", help: "a handler file (TOML)", takes: "file" },
   for: {
     kind: "text",
     value: "KIND",
-    help: "the managed system: talos, bottlerocket, nodeadm, flatcar or machineconfig",
+    help: "the managed system (talos, bottlerocket, nodeadm, flatcar, machineconfig), or runtimeclass",
+    takes: "document",
   },
   all: { kind: "flag", help: "every handler of this owner" },
   "allow-missing": { kind: "flag", help: "accept handlers whose binary or configuration is not on the host" },
@@ -55,12 +86,14 @@ const specs = {
     kind: "choice",
     value: "replace",
     help: "take over what others define: where it means the same, or whatever it says (replace)",
+    takes: ["identical", "replace"],
   },
   restart: {
     kind: "text",
     value: "HOW",
     help: "auto, systemd (over D-Bus), systemctl, or none: leave the engine running as it is",
     default: "auto",
+    takes: ["auto", "systemd", "systemctl", "none"],
   },
   "no-restart": { kind: "flag", help: "the same as --restart none" },
   "restart-command": {
@@ -101,6 +134,7 @@ const specs = {
     kind: "text",
     value: "WHERE",
     help: "put older bytes in place: store (shimctl's own), or bak (a copy beside the file)",
+    takes: ["store", "bak"],
   },
   probe: { kind: "flag", help: "run an empty sandbox on each of our handlers, and remove it" },
   force: { kind: "flag", help: "remove handlers that running pods use" },
@@ -115,6 +149,7 @@ const specs = {
     kind: "text",
     value: "PATH",
     help: "let this engine binary parse the result before anything is written",
+    takes: "file",
   },
   json: { kind: "flag", help: "print one JSON document" },
   "lock-timeout": { kind: "duration", value: "D", help: "how long to wait for another run", default: "15m" },
@@ -128,7 +163,13 @@ const specs = {
     help: "how often to plan again when another program writes in between",
     default: "50",
   },
-  "log-level": { kind: "text", value: "LEVEL", help: "silent, error, warn, info or debug", default: "info" },
+  "log-level": {
+    kind: "text",
+    value: "LEVEL",
+    help: "silent, error, warn, info or debug",
+    default: "info",
+    takes: ["silent", "error", "warn", "info", "debug"],
+  },
   help: { kind: "flag", short: "h", help: "show this help" },
 } as const satisfies Record<string, OptionSpec>;
 
@@ -172,20 +213,26 @@ const making: readonly OptionName[] = [
 interface CommandSpec {
   readonly usage: string;
   readonly help: string;
+  /** More that help has to say, a line each. */
+  readonly more?: readonly string[];
+  /** What its arguments are; absent where it takes none. */
+  readonly takes?: "handlers" | "handler" | "file" | "change" | "shell";
   readonly options: readonly OptionName[];
   /** Options that mean something else for this command. */
-  readonly means?: Partial<Record<OptionName, Pick<OptionSpec, "value" | "help" | "default">>>;
+  readonly means?: Partial<Record<OptionName, Pick<OptionSpec, "value" | "help" | "default" | "takes">>>;
 }
 
 export const commands = {
   install: {
     usage: "install HANDLER... | -f FILE",
     help: "add handlers to what the owner has",
+    takes: "handlers",
     options: [...change, ...making, ...always],
   },
   uninstall: {
     usage: "uninstall HANDLER... | --all",
     help: "remove handlers of the owner",
+    takes: "handlers",
     options: [...change, "all", ...always],
   },
   apply: {
@@ -196,6 +243,7 @@ export const commands = {
   diff: {
     usage: "diff [install|uninstall|apply ...]",
     help: "show what that command would change, write nothing",
+    takes: "change",
     options: [...change, ...making, "all", ...always],
   },
   status: {
@@ -206,6 +254,7 @@ export const commands = {
   check: {
     usage: "check [PATH]",
     help: "check the engine's configuration, or one file",
+    takes: "file",
     options: [...node, ...always],
   },
   log: {
@@ -214,7 +263,7 @@ export const commands = {
     options: ["root", "since", "owner", "file", ...always],
     means: {
       owner: { value: "NAME", help: "only what this owner did" },
-      file: { value: "PATH", help: "only what changed this file" },
+      file: { value: "PATH", help: "only what changed this file", takes: "file" },
     },
   },
   rollback: {
@@ -240,6 +289,7 @@ export const commands = {
   repair: {
     usage: "repair [--yes] [PATH]",
     help: "show what the engine refuses in its configuration, and mend it",
+    takes: "file",
     options: [
       ...node,
       "yes",
@@ -263,11 +313,13 @@ export const commands = {
   presets: {
     usage: "presets [NAME]",
     help: "list the handlers that shimctl knows",
+    takes: "handler",
     options: ["prefix", "snapshotter", "root", ...always],
   },
   render: {
     usage: "render --for KIND HANDLER... | -f FILE",
-    help: "print a document with handlers for a managed or immutable system",
+    help: "print handlers as a document for a managed system, or as RuntimeClasses",
+    takes: "handlers",
     options: ["for", "file", "prefix", "snapshotter", "engine", "engine-version", ...always],
   },
   lock: {
@@ -275,6 +327,18 @@ export const commands = {
     help: "run a command while holding the node's lock",
     options: ["root", "owner", "timeout", ...always],
   },
+  completion: {
+    usage: `completion ${shells.join("|")}`,
+    help: "print a script that completes command lines in that shell",
+    more: [
+      "bash: write it to /etc/bash_completion.d/shimctl, or: source <(shimctl completion bash)",
+      "zsh: write it to a folder of $fpath as _shimctl",
+      "fish: write it to ~/.config/fish/completions/shimctl.fish",
+    ],
+    takes: "shell",
+    options: always,
+  },
+  man: { usage: "man", help: "print the manual page, for man -l", options: always },
   version: { usage: "version", help: "show the version", options: always },
 } as const satisfies Record<string, CommandSpec>;
 
@@ -489,16 +553,6 @@ function parse(
   return { flags, args: args.map((arg) => arg.slice(guard.length)) };
 }
 
-const withoutArguments: readonly CommandName[] = [
-  "status",
-  "version",
-  "lock",
-  "log",
-  "rollback",
-  "hold",
-  "release",
-];
-
 /** What a command would not look at is refused: whoever wrote it meant something by it. */
 function refuseStray(
   command: CommandName,
@@ -512,17 +566,18 @@ function refuseStray(
     });
   }
   const [first] = args;
-  if (first !== undefined && withoutArguments.includes(command)) {
+  if (first !== undefined && command === "apply") {
+    throw new ShimctlError("usage", "Cannot apply handlers by name", {
+      hint: "write them into a handler file: apply -f FILE",
+    });
+  }
+  const { takes }: CommandSpec = commands[command];
+  if (first !== undefined && takes === undefined) {
     throw new ShimctlError("usage", `Cannot read '${shown(first)}', as '${command}' takes no such argument`, {
       hint:
         command === "lock"
           ? "write the command to run after '--': shimctl lock -- COMMAND..."
           : `\`shimctl ${command} --help\` says what it takes`,
-    });
-  }
-  if (first !== undefined && command === "apply") {
-    throw new ShimctlError("usage", "Cannot apply handlers by name", {
-      hint: "write them into a handler file: apply -f FILE",
     });
   }
   if (args.includes("-")) {
@@ -531,8 +586,8 @@ function refuseStray(
     });
   }
   if (command !== "diff" || (first !== undefined && !isCommand(first))) return;
-  const taken: readonly OptionName[] = first === undefined ? [...change, ...always] : commands[first].options;
-  const unread = [...flags.keys()].find((name) => !taken.includes(name));
+  const read: readonly OptionName[] = first === undefined ? [...change, ...always] : commands[first].options;
+  const unread = [...flags.keys()].find((name) => !read.includes(name));
   if (unread === undefined) return;
   const inner = first === undefined ? "'diff' alone" : `'diff ${first}'`;
   throw new ShimctlError("usage", `Cannot use --${unread}, as ${inner} does not take it`, {
@@ -575,7 +630,7 @@ function finish(
       `Cannot read ${called(name)}, which must be true or false: ${shown(value)}`,
     );
   };
-  const oneOf = <T extends string>(name: OptionName, ...allowed: readonly T[]): T => {
+  const oneOf = <T extends string>(name: OptionName, allowed: readonly T[]): T => {
     const value = text(name);
     const found = allowed.find((each) => each === value);
     if (found !== undefined) return found;
@@ -605,7 +660,7 @@ function finish(
       .split(" ")
       .filter((word) => word !== "");
   const restartMode = (): "none" | RestartMode => {
-    const said = oneOf("restart", "auto", "systemd", "systemctl", "none");
+    const said = oneOf("restart", specs.restart.takes);
     const command = given.get("restart-command");
     // Who says that the engine is to be left alone is obeyed, unless by a variable and a flag says otherwise.
     const isNone = flag("no-restart") || said === "none";
@@ -621,14 +676,14 @@ function finish(
     const value = get("adopt");
     if (value === undefined || value === "false" || value === "0") return undefined;
     if (value === "true" || value === "1") return "identical";
-    return oneOf("adopt", "identical", "replace");
+    return oneOf("adopt", specs.adopt.takes);
   };
   const isHold = known === commands.hold.options;
   const timeout = known.includes("timeout") ? "timeout" : "lock-timeout";
   return {
     root: text("root"),
     inPod: env["KUBERNETES_SERVICE_HOST"] !== undefined,
-    engine: oneOf("engine", "auto", "containerd", "crio"),
+    engine: oneOf("engine", specs.engine.takes),
     layout: get("layout"),
     engineVersion: get("engine-version"),
     config: plainPath(get("config")),
@@ -668,7 +723,7 @@ function finish(
     to: get("to"),
     forMs: isHold && get("for") !== undefined ? duration(called("for"), text("for")) : undefined,
     reason: get("reason"),
-    logLevel: oneOf("log-level", "silent", "error", "warn", "info", "debug"),
+    logLevel: oneOf("log-level", specs["log-level"].takes),
     given,
   };
 }
@@ -773,6 +828,39 @@ function editDistance(a: string, b: string): number {
   return row[b.length] ?? 0;
 }
 
+/** An option, as a command takes it. */
+export interface Option extends OptionSpec {
+  readonly name: OptionName;
+}
+
+/** The options of a command, with what they mean for it: what help, completion and the manual are made from. */
+export function optionsOf(command: CommandName): readonly Option[] {
+  const spec: CommandSpec = commands[command];
+  return spec.options.map((name) => {
+    const own: OptionSpec = specs[name];
+    const meant = spec.means?.[name];
+    return { name, ...(meant === undefined ? own : { kind: own.kind, ...meant }) };
+  });
+}
+
+/** More that help has to say of a command. */
+export function moreOf(command: CommandName): readonly string[] {
+  const { more = [] }: CommandSpec = commands[command];
+  return more;
+}
+
+/** What a command's arguments are. */
+export function takesOf(command: CommandName): CommandSpec["takes"] {
+  const spec: CommandSpec = commands[command];
+  return spec.takes;
+}
+
+/** How an option's value is written after its name: ` DIR`, `[=replace]`, or nothing. */
+export function valueText({ kind, value }: Option): string {
+  if (value === undefined) return "";
+  return kind === "choice" ? `[=${value}]` : ` ${value}`;
+}
+
 /** Help for one command, or for all. */
 export function helpText(command: CommandName | undefined): string {
   if (command === undefined) {
@@ -786,21 +874,15 @@ export function helpText(command: CommandName | undefined): string {
       "`shimctl COMMAND --help` shows a command's options. Each option is also a variable:",
       "--lock-timeout is SHIMCTL_LOCK_TIMEOUT; a flag beats a variable beats the handler file.",
       "",
-      exitHelp,
+      exitHelp(),
       "",
     ].join("\n");
   }
-  const spec: CommandSpec = commands[command];
-  const rows = spec.options.map((name) => {
-    const { kind }: OptionSpec = specs[name];
-    const {
-      value,
-      short,
-      help,
-      default: fallback,
-    }: Omit<OptionSpec, "kind"> = spec.means?.[name] ?? specs[name];
+  const spec = commands[command];
+  const rows = optionsOf(command).map((option) => {
+    const { name, short, help, default: fallback } = option;
     return [
-      `${short === undefined ? "    " : `-${short}, `}--${name}${value === undefined ? "" : kind === "choice" ? `[=${value}]` : ` ${value}`}`,
+      `${short === undefined ? "    " : `-${short}, `}--${name}${valueText(option)}`,
       `${help}${fallback === undefined ? "" : ` (${fallback})`}`,
     ] as const;
   });
@@ -809,21 +891,40 @@ export function helpText(command: CommandName | undefined): string {
     `shimctl ${spec.usage}`,
     "",
     `  ${spec.help}`,
+    ...moreOf(command).map((line) => `  ${line}`),
     "",
     "Options:",
     ...rows.map(([flag, help]) => `  ${flag.padEnd(width)}  ${help}`),
     "",
-    exitHelp,
+    exitHelp(),
     "",
   ].join("\n");
 }
 
-const exitHelp = `Exit codes:
-  0  done, unchanged or superseded       7  engine failed, change undone
-  1  internal error                      8  undo failed, manual steps printed
-  2  usage                               9  cannot verify
-  3  invalid or unsupported              10 status: drifted
-     configuration, nothing written      11 status, check, repair: broken
-  4  lock time-out, try again            12 held: failed before, or on hold
-  5  conflict, other owner, or in use
-  6  unsupported node, nothing written`;
+/** Exit codes and what they mean, as scripts rely on them. */
+export const exitCodes: readonly (readonly [code: number, meaning: string])[] = [
+  [0, "done, unchanged or superseded"],
+  [1, "internal error"],
+  [2, "usage"],
+  [3, "invalid or unsupported configuration, nothing written"],
+  [4, "lock time-out, try again"],
+  [5, "conflict, other owner, or in use"],
+  [6, "unsupported node, nothing written"],
+  [7, "engine failed, change undone"],
+  [8, "undo failed, manual steps printed"],
+  [9, "cannot verify"],
+  [10, "status: drifted"],
+  [11, "status, check, repair: broken"],
+  [12, "held: failed before, or on hold"],
+];
+
+/** The exit codes in two columns. */
+function exitHelp(): string {
+  const left = exitCodes.slice(0, 7).flatMap(([code, meaning]) => {
+    const [first = "", ...more] = meaning.match(/.{1,33}(?= |$)/g) ?? [];
+    return [`  ${code}  ${first}`, ...more.map((line) => `    ${line}`)];
+  });
+  const right = exitCodes.slice(7).map(([code, meaning]) => `${String(code).padEnd(3)}${meaning}`);
+  const rows = left.map((line, row) => `${line.padEnd(41)}${right[row] ?? ""}`.trimEnd());
+  return `Exit codes:\n${rows.join("\n")}`;
+}

@@ -8,8 +8,9 @@ import type { HostFiles, Read } from "../host/host.ts";
 import { parseVersion, supported } from "../layout/detect.ts";
 import type { Layout } from "../layout/layout.ts";
 import { layouts } from "../layout/registry.ts";
-import { managedSystems } from "../managed/registry.ts";
-import type { ManagedSystem, Rendering } from "../managed/system.ts";
+import { documentNames, managedSystems } from "../managed/registry.ts";
+import { runtimeClasses, runtimeClassName, runtimeClassNotes } from "../managed/runtime_class.ts";
+import type { ManagedSystem, Notes, Rendering } from "../managed/system.ts";
 import { comment, inComment, printable } from "../managed/yaml.ts";
 import { readEngine, withEdits } from "../transaction/gather.ts";
 import { handlerFile } from "./change.ts";
@@ -19,29 +20,20 @@ import type { Log } from "./log.ts";
 import { nearest, type Options, type Parsed, shown } from "./options.ts";
 import { document, problemEntry, problemText } from "./output.ts";
 
-/** `render --for KIND HANDLER...`: a document that defines handlers where edits do not last. Reads no node. */
+/**
+ * `render --for KIND HANDLER...`: a document that defines handlers where edits do not last, or the classes by which
+ * pods ask for them. Reads no node.
+ */
 export async function render(io: Io, log: Log, parsed: Parsed): Promise<number> {
+  if (parsed.options.kind === runtimeClassName) return renderClasses(io, parsed);
   const system = systemOf(parsed.options);
   const { backend, layout } = engineOf(system, parsed.options);
-  const { engineVersion, prefix, snapshotter } = parsed.options;
+  const { engineVersion } = parsed.options;
   const version =
     engineVersion === undefined
       ? undefined
       : supported(layout, parseVersion(engineVersion, parsed.options.given.get("engine-version")));
-  const file = await handlerFile(parsed, io.signal);
-  if (parsed.args.length === 0 && file === undefined) {
-    throw new ShimctlError("usage", "Cannot render, as no handler is named", {
-      hint: "name handlers, or pass -f FILE; `shimctl presets` lists the handlers known",
-    });
-  }
-  const handlers = resolveAll(file, parsed.args, { prefix, snapshotter, exists: () => false })
-    .map(({ handler }) => handler)
-    .sort((a, b) => (a.name < b.name ? -1 : 1));
-  if (handlers.length === 0) {
-    throw new ShimctlError("usage", "Cannot render, as the handler file defines no handler", {
-      hint: "add a table [handlers.NAME] to it",
-    });
-  }
+  const handlers = await handlersOf(io, parsed);
 
   const rendering = system.rendering(version);
   const own = handlers.find(({ name }) => system.defines.includes(name));
@@ -58,7 +50,11 @@ export async function render(io: Io, log: Log, parsed: Parsed): Promise<number> 
   const toml = printable(
     handlers.flatMap((handler) => backend.render(handler, rendering.target) ?? []).join("\n"),
   );
-  const text = `${heading(system, rendering, handlers, needs)}\n${rendering.wrap(toml)}`;
+  const about = [
+    `${system.title}: ${namesOf(handlers)} for ${rendering.engines}`,
+    `Made by shimctl render --for ${system.name}. Try it on one node before it goes to all of them.`,
+  ];
+  const text = `${heading(about, rendering.notes, needs)}\n${rendering.wrap(toml)}`;
   if (parsed.options.json) {
     io.out(
       document("render", "ok", undefined, {
@@ -78,9 +74,54 @@ export async function render(io: Io, log: Log, parsed: Parsed): Promise<number> 
   return 0;
 }
 
+/** The classes by which pods ask for handlers: the same for every engine, and wherever the runtime is installed. */
+async function renderClasses(io: Io, parsed: Parsed): Promise<number> {
+  const { given, json } = parsed.options;
+  // A variable may be there for other commands.
+  const unread = ["engine", "engine-version", "prefix", "snapshotter"].find(
+    (name) => given.get(name) === `--${name}`,
+  );
+  if (unread !== undefined)
+    throw new ShimctlError("usage", `Cannot use --${unread}, as a RuntimeClass says nothing of that`, {
+      hint: "leave it out",
+    });
+  const handlers = await handlersOf(io, parsed);
+  const about = [
+    `Kubernetes (RuntimeClass): ${namesOf(handlers)}`,
+    `Made by shimctl render --for ${runtimeClassName}.`,
+  ];
+  const classes = runtimeClasses(handlers);
+  const text = `${heading(about, runtimeClassNotes(handlers), [])}\n${classes}`;
+  io.out(
+    json
+      ? document("render", "ok", undefined, { for: runtimeClassName, handlers, warnings: [], text })
+      : text,
+  );
+  return 0;
+}
+
+/** The handlers of the command line and the handler file, by their names. */
+async function handlersOf({ signal }: Io, parsed: Parsed): Promise<Handler[]> {
+  const { prefix, snapshotter } = parsed.options;
+  const file = await handlerFile(parsed, signal);
+  if (parsed.args.length === 0 && file === undefined) {
+    throw new ShimctlError("usage", "Cannot render, as no handler is named", {
+      hint: "name handlers, or pass -f FILE; `shimctl presets` lists the handlers known",
+    });
+  }
+  const handlers = resolveAll(file, parsed.args, { prefix, snapshotter, exists: () => false })
+    .map(({ handler }) => handler)
+    .sort((a, b) => (a.name < b.name ? -1 : 1));
+  if (handlers.length === 0) {
+    throw new ShimctlError("usage", "Cannot render, as the handler file defines no handler", {
+      hint: "add a table [handlers.NAME] to it",
+    });
+  }
+  return handlers;
+}
+
 function systemOf({ kind, given }: Options): ManagedSystem {
-  const names = managedSystems.map((system) => system.name);
-  const known = `known are ${names.join(", ")}`;
+  const known = `known are ${documentNames.join(", ")}`;
   if (kind === undefined)
     throw new ShimctlError("usage", "Cannot render, as --for is missing", {
       hint: `write --for KIND; ${known}`,
@@ -90,7 +131,7 @@ function systemOf({ kind, given }: Options): ManagedSystem {
   throw new ShimctlError(
     "usage",
     `Cannot read ${given.get("for") ?? "--for"}, as no such system is known: ${shown(kind)}`,
-    { hint: `${nearest(kind, names)}${known}` },
+    { hint: `${nearest(kind, documentNames)}${known}` },
   );
 }
 
@@ -167,17 +208,10 @@ function hostWith(path: string, bytes: Uint8Array): HostFiles {
 }
 
 /** What the operator has to know, as comments. */
-function heading(
-  system: ManagedSystem,
-  { engines, notes }: Rendering,
-  handlers: readonly Handler[],
-  needs: readonly Need[],
-): string {
-  const names = handlers.map(({ name }) => name).join(", ");
+function heading(about: readonly string[], notes: Notes, needs: readonly Need[]): string {
   const needed = [...new Set(needs.map(placeOf))];
   return [
-    `${system.title}: ${names} for ${engines}`,
-    `Made by shimctl render --for ${system.name}. Try it on one node before it goes to all of them.`,
+    ...about,
     "",
     notes.wiped,
     "",
@@ -195,6 +229,10 @@ function heading(
   ]
     .map(comment)
     .join("\n");
+}
+
+function namesOf(handlers: readonly Handler[]): string {
+  return handlers.map(({ name }) => name).join(", ");
 }
 
 /** Several places are those of the engine's PATH: the handler names no folder. */

@@ -2,6 +2,7 @@ import { bottlerocket } from "./bottlerocket.ts";
 import { flatcar } from "./flatcar.ts";
 import { machineconfig } from "./machineconfig.ts";
 import { nodeadm } from "./nodeadm.ts";
+import { runtimeClassName } from "./runtime_class.ts";
 import type { ManagedSystem } from "./system.ts";
 import { talos } from "./talos.ts";
 
@@ -12,3 +13,6 @@ export const managedSystems: readonly ManagedSystem[] = [
   flatcar,
   machineconfig,
 ];
+
+/** What `--for` can name. */
+export const documentNames: readonly string[] = [...managedSystems.map(({ name }) => name), runtimeClassName];

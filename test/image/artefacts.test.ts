@@ -28,13 +28,17 @@ describe.skipIf(problem !== undefined)("the artefacts", () => {
     expect(stdout.split("\n").filter((line) => line !== "")).toEqual(
       [
         "THIRD-PARTY-LICENSES.txt",
+        "_shimctl",
         "shimctl-image-gzip.oci.tar",
         "shimctl-image.oci.tar",
         "shimctl-linux-arm64",
         "shimctl-linux-arm64.tar.zst",
         "shimctl-linux-x64",
         "shimctl-linux-x64.tar.zst",
+        "shimctl.1",
+        "shimctl.bash",
         "shimctl.cdx.json",
+        "shimctl.fish",
       ].map((name) => `${name}: OK`),
     );
   });
