@@ -1,7 +1,7 @@
 import "../jitless.ts";
 import * as z from "zod/mini";
 import { Basis } from "../handler/asked.ts";
-import { Handler } from "../handler/model.ts";
+import { Handler, HostPath, OwnerName } from "../handler/model.ts";
 import { Order } from "./epoch.ts";
 import { AdoptedFrom } from "./record.ts";
 
@@ -33,10 +33,11 @@ export const JournalLine = z.lazy(() =>
       ...base,
       step: z.literal("begin"),
       command: z.string(),
-      owner: z.string(),
+      // Undoing writes for this owner below this path: a damaged one is none of them.
+      owner: OwnerName,
       /** Whose files these are: what is unfinished is undone or finished there, whatever the next run is about. */
       engine: z.optional(z.string()),
-      rootFile: z.optional(z.string()),
+      rootFile: z.optional(HostPath),
       /** What the owner had, and shall have: enough to undo or to finish without any other file. */
       previous: z.array(Handler),
       desired: z.array(Handler),

@@ -383,10 +383,13 @@ const kinds: Readonly<Record<string, Kind>> = {
       random.chance(0.1) ? `${text}=${word()}` : text,
     );
     const args = random.chance(0.85) ? [...anyCommand(random, place), ...words] : words;
+    const named = args
+      .map((text) => text.replace(/^--[a-z-]+=/, ""))
+      .filter((text) => /^\/etc\/cfg./.test(text));
     return {
       files: random.pick(place.installed),
       args: args.filter(isHarmless),
-      except: ["/etc/cfg", "/etc/crio.conf.d", "/etc/conf.d", `${place.base}/handlers.toml`],
+      except: ["/etc/cfg", ...named, "/etc/crio.conf.d", "/etc/conf.d", `${place.base}/handlers.toml`],
     };
   },
   "a journal": (random, place) => {

@@ -74,3 +74,15 @@ describe("a journal that a crash or a power cut has damaged", () => {
     });
   }
 });
+
+test.each([
+  ["an owner", { owner: "," }],
+  ["an owner of shared pieces", { owner: "shared" }],
+  ["a root file", { rootFile: "-" }],
+])(
+  "a line with %s that no run of ours has written is passed over: undoing would write there",
+  (_, damage) => {
+    const line = JSON.stringify({ ...(JSON.parse(begin) as object), ...damage });
+    expect([stepsOf(`${line}\n${committed}\n`), stepsOf(begin)]).toEqual([["committed"], ["begin"]]);
+  },
+);
