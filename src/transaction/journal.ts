@@ -8,6 +8,9 @@ import { AdoptedFrom } from "./record.ts";
 /** The format that is written. 1 had no epochs; its lines are read as they are. */
 export const journalFormat = 2;
 
+/** Whose repairs are: nobody's. */
+export const noOwner = "shared";
+
 /** What a damaged time counts as: everything else in its line is as good as ever. */
 const longAgo = "1970-01-01T00:00:00.000Z";
 const isTime = (text: string) => !Number.isNaN(Date.parse(text));
@@ -29,31 +32,33 @@ export type Caller = z.infer<typeof Caller>;
  */
 export const JournalLine = z.lazy(() =>
   z.union([
-    z.object({
-      ...base,
-      step: z.literal("begin"),
-      command: z.string(),
-      // Undoing writes for this owner below this path: a damaged one is none of them.
-      owner: OwnerName,
-      /** Whose files these are: what is unfinished is undone or finished there, whatever the next run is about. */
-      engine: z.optional(z.string()),
-      rootFile: z.optional(HostPath),
-      /** What the owner had, and shall have: enough to undo or to finish without any other file. */
-      previous: z.array(Handler),
-      desired: z.array(Handler),
-      bases: z.optional(z.record(z.string(), Basis)),
-      /** Whose change it is, where its owner's epochs are kept. */
-      order: z.optional(Order),
-      /** By handler: what others define and ours take the place of. There only where anything may be taken over. */
-      adopted: z.optional(z.record(z.string(), z.array(AdoptedFrom))),
-      /** Folders that will be made. */
-      folders: z.array(z.string()),
-      /** What the presets of `previous` were. */
-      previousBases: z.optional(z.record(z.string(), Basis)),
-      /** The operations that this one takes back, the latest first. */
-      reverts: z.optional(z.array(z.string())),
-      caller: z.optional(Caller),
-    }),
+    z
+      .object({
+        ...base,
+        step: z.literal("begin"),
+        command: z.string(),
+        // Undoing writes for this owner below this path: a damaged one is none of them.
+        owner: z.union([OwnerName, z.literal(noOwner)]),
+        /** Whose files these are: what is unfinished is undone or finished there, whatever the next run is about. */
+        engine: z.optional(z.string()),
+        rootFile: z.optional(HostPath),
+        /** What the owner had, and shall have: enough to undo or to finish without any other file. */
+        previous: z.array(Handler),
+        desired: z.array(Handler),
+        bases: z.optional(z.record(z.string(), Basis)),
+        /** Whose change it is, where its owner's epochs are kept. */
+        order: z.optional(Order),
+        /** By handler: what others define and ours take the place of. There only where anything may be taken over. */
+        adopted: z.optional(z.record(z.string(), z.array(AdoptedFrom))),
+        /** Folders that will be made. */
+        folders: z.array(z.string()),
+        /** What the presets of `previous` were. */
+        previousBases: z.optional(z.record(z.string(), Basis)),
+        /** The operations that this one takes back, the latest first. */
+        reverts: z.optional(z.array(z.string())),
+        caller: z.optional(Caller),
+      })
+      .check(z.refine(({ command, owner }) => owner !== noOwner || command === "repair")),
     z.object({
       ...base,
       step: z.literal("intent"),

@@ -13,7 +13,7 @@ import { type DiagnoseOptions, type Diagnosis, diagnose, type Finding } from "./
 import { type Effected, type Ground, takeEffect } from "./effect.ts";
 import type { Environment } from "./environment.ts";
 import { wholeNode } from "./hold.ts";
-import { type Unfinished, unfinished } from "./journal.ts";
+import { noOwner, type Unfinished, unfinished } from "./journal.ts";
 import { type RestartOutcome, withState } from "./outcome.ts";
 import { recordOwner } from "./owner.ts";
 import { refuseKept, refuseUnwritable } from "./plan.ts";
@@ -44,9 +44,6 @@ export interface Repaired {
   /** `false` where the engine was restarted with the mended files, and does not work. */
   readonly works: boolean;
 }
-
-/** Repairs belong to no owner. */
-const noOwner = "shared";
 
 /** What is broken, and what a repair would write. Takes no lock and writes nothing. */
 export function previewRepair(env: Environment, request: RepairRequest): Repaired {
