@@ -46,6 +46,8 @@ async function dispatch(parsed: Parsed, io: Io): Promise<number> {
     case "uninstall":
     case "apply":
       return (await import("./change.ts")).change(io, log, parsed, command);
+    case "watch":
+      return (await import("./watch.ts")).watch(io, log, parsed);
     case "diff":
       return (await import("./diff.ts")).diff(io, log, parsed);
     case "status":

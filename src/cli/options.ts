@@ -136,6 +136,59 @@ const specs = {
     help: "put older bytes in place: store (shimctl's own), or bak (a copy beside the file)",
     takes: ["store", "bak"],
   },
+  format: {
+    kind: "text",
+    value: "FORMAT",
+    help: "text, or prometheus: metrics for a textfile collector",
+    default: "text",
+    takes: ["text", "prometheus"],
+  },
+  "on-drift": {
+    kind: "text",
+    value: "HOW",
+    help: "repair what others changed of ours, or only report it",
+    default: "repair",
+    takes: ["repair", "report"],
+  },
+  settle: {
+    kind: "duration",
+    value: "D",
+    help: "how long drift must last before it is repaired: its cause may not be done yet",
+    default: "30s",
+  },
+  interval: {
+    kind: "duration",
+    value: "D",
+    help: "how often to look, besides whenever a file changes",
+    default: "1m",
+  },
+  stagger: {
+    kind: "duration",
+    value: "D",
+    help: "wait before the first change, up to that long, by the node's name: not all nodes restart at once",
+    default: "0s",
+  },
+  listen: {
+    kind: "text",
+    value: "ADDRESS",
+    help: "serve /healthz, /readyz and /metrics there: HOST:PORT, or :PORT for every address",
+  },
+  once: { kind: "flag", help: "look once, repair what has to be repaired, and end: for a timer" },
+  "node-name": {
+    kind: "text",
+    value: "NAME",
+    help: "the Kubernetes node that this is (in a pod: spec.nodeName)",
+  },
+  "node-label": {
+    kind: "text",
+    value: "KEY=VALUE,...",
+    help: "labels that the Kubernetes node has while the handlers are proved to be served",
+  },
+  "remove-taint": {
+    kind: "text",
+    value: "KEY[:EFFECT],...",
+    help: "taints to remove from the Kubernetes node once the handlers are proved to be served",
+  },
   probe: { kind: "flag", help: "run an empty sandbox on each of our handlers, and remove it" },
   force: { kind: "flag", help: "remove handlers that running pods use" },
   "wait-unused": {
@@ -210,6 +263,9 @@ const making: readonly OptionName[] = [
   "adopt",
 ];
 
+/** What is done to the Kubernetes node, only when asked. */
+const cluster: readonly OptionName[] = ["node-name", "node-label", "remove-taint"];
+
 interface CommandSpec {
   readonly usage: string;
   readonly help: string;
@@ -227,18 +283,35 @@ export const commands = {
     usage: "install HANDLER... | -f FILE",
     help: "add handlers to what the owner has",
     takes: "handlers",
-    options: [...change, ...making, ...always],
+    options: [...change, ...making, ...cluster, ...always],
   },
   uninstall: {
     usage: "uninstall HANDLER... | --all",
     help: "remove handlers of the owner",
     takes: "handlers",
-    options: [...change, "all", ...always],
+    options: [...change, "all", ...cluster, ...always],
   },
   apply: {
     usage: "apply -f FILE",
     help: "make the owner's handlers exactly those of a file",
-    options: [...change, ...making, ...always],
+    options: [...change, ...making, ...cluster, ...always],
+  },
+  watch: {
+    usage: "watch HANDLER... | -f FILE",
+    help: "install, then keep it so: look again when a file changes and on a timer, and mend what others undid",
+    takes: "handlers",
+    options: [
+      ...change.filter((name) => name !== "dry-run"),
+      ...making,
+      "on-drift",
+      "settle",
+      "interval",
+      "stagger",
+      "listen",
+      "once",
+      ...cluster,
+      ...always,
+    ],
   },
   diff: {
     usage: "diff [install|uninstall|apply ...]",
@@ -249,7 +322,7 @@ export const commands = {
   status: {
     usage: "status",
     help: "show the node: engine, handlers, owners, drift",
-    options: [...node, "unit", "probe", ...always],
+    options: [...node, "unit", "probe", "format", ...always],
   },
   check: {
     usage: "check [PATH]",
@@ -391,6 +464,16 @@ export interface Options {
   readonly retry: boolean;
   readonly force: boolean;
   readonly probe: boolean;
+  readonly format: "text" | "prometheus";
+  readonly onDrift: "repair" | "report";
+  readonly settleMs: number;
+  readonly intervalMs: number;
+  readonly staggerMs: number;
+  readonly listen: string | undefined;
+  readonly once: boolean;
+  readonly nodeName: string | undefined;
+  readonly nodeLabel: string | undefined;
+  readonly removeTaint: string | undefined;
   readonly yes: boolean;
   readonly from: string | undefined;
   readonly waitUnusedMs: number;
@@ -716,6 +799,16 @@ function finish(
     retry: flag("retry"),
     force: flag("force"),
     probe: flag("probe"),
+    format: oneOf("format", specs.format.takes),
+    onDrift: oneOf("on-drift", specs["on-drift"].takes),
+    settleMs: duration(called("settle"), text("settle")),
+    intervalMs: duration(called("interval"), text("interval")),
+    staggerMs: duration(called("stagger"), text("stagger")),
+    listen: get("listen"),
+    once: flag("once"),
+    nodeName: get("node-name"),
+    nodeLabel: get("node-label"),
+    removeTaint: get("remove-taint"),
     yes: flag("yes"),
     from: get("from"),
     waitUnusedMs: duration(called("wait-unused"), text("wait-unused")),

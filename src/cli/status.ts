@@ -1,85 +1,40 @@
-import type { EngineState, Problem } from "../engine/backend.ts";
-import { leftBy } from "../engine/left_by.ts";
 import { ExitCode, type ShimctlError } from "../error.ts";
-import { type LiveEngine, openLive } from "../host/live.ts";
-import { deniedReason } from "../host/root.ts";
-import { benefitOfDoubt } from "../host/unmounted.ts";
 import type { Found } from "../layout/layout.ts";
-import { type Drift, holdingsDrift, unmarkedOn } from "../transaction/drift.ts";
-import { readEngine } from "../transaction/gather.ts";
-import { holdsOn, holdWords, wholeNode } from "../transaction/hold.ts";
-import { unfinished } from "../transaction/journal.ts";
-import { unexplainedTemps } from "../transaction/leftovers.ts";
-import { adoptedBy, latestByOwner, ownersOf, rootOf } from "../transaction/record.ts";
-import { openState } from "../transaction/state.ts";
-import { stateProblems } from "../transaction/state_problems.ts";
+import { holdWords, wholeNode } from "../transaction/hold.ts";
+import { adoptedBy, handlersIn } from "../transaction/record.ts";
 import { definitionsOf } from "./definitions.ts";
 import type { Io } from "./io.ts";
-import { type LiveView, runningWords, viewLive } from "./live_view.ts";
-import { explained, liveOptions, openNode, refuseDenied } from "./node.ts";
+import { runningWords } from "./live_view.ts";
 import type { Parsed } from "./options.ts";
 import { document, errorText, problemEntry, problemText } from "./output.ts";
+import { reportOn } from "./report.ts";
 import { table } from "./table.ts";
 
 /** `status`: what is on the node, who owns it, and whether it is as it was left. Writes nothing. */
 export async function status(io: Io, parsed: Parsed): Promise<number> {
-  const node = await openNode(parsed.options);
-  const live = openLive(node.host, liveOptions(parsed.options, node.found));
-  const state = openState((path) => node.host.real(path), io.now);
-  const { record } = state.readRecord();
-  const open = unfinished(state.lastOperation()).map(({ begin }) =>
-    begin.command === "repair"
-      ? "a repair was cut short; the next one ends it"
-      : `an ${begin.command} of owner '${begin.owner}' was cut short; the next run undoes or finishes it`,
-  );
-  let view: ReturnType<typeof readEngine>["view"];
-  try {
-    const engine = readEngine(node.host, node.backend, node.site);
-    refuseDenied(engine.seen.files.values());
-    ({ view } = engine);
-  } catch (thrown) {
-    return broken(io, parsed, explained(thrown, node.host));
-  }
-  const problems = [...view.check(benefitOfDoubt(node.host)), ...stateProblems(state, view.state.holdings)];
-  const drift: Drift[] = holdingsDrift(ownersOf(record, node.site.rootFile), view);
-  const temps = unexplainedTemps(
-    node.host,
-    [node.site.rootFile, ...view.state.loaded],
-    state.lastOperation(),
-  );
-  for (const path of temps) {
-    problems.push({
-      severity: "warning",
-      rule: "leftover",
-      message: "A temporary file that no operation explains was left behind",
-      path,
-      hint: "compare it with the configuration, then remove it",
-    });
-  }
-  let running: LiveView;
-  let probes: Problem[];
-  try {
-    running = await viewLive(live, view.state);
-    probes = parsed.options.probe ? await probe(live, view.state) : [];
-  } finally {
-    // An open connection would keep the process from ending.
-    live.close();
-  }
-  problems.push(...liveProblems(running, live.unitName), ...probes);
-  const root = rootOf(record, node.site.rootFile);
+  const report = await reportOn(io, parsed);
+  if ("unreadable" in report) return broken(io, parsed, report.unreadable);
+  const {
+    node,
+    view,
+    handlers,
+    bare,
+    record,
+    root,
+    running,
+    drift,
+    open,
+    problems,
+    holds,
+    epochs,
+    left,
+    result,
+  } = report;
   const held = Object.entries(root.held ?? {});
-  const holds = holdsOn(record, io.now());
   const restarts = record.restarts ?? [];
-  const epochs = latestByOwner(root, io.now());
-  const errors = problems.filter((problem) => problem.severity === "error");
-  const differs = drift.length + open.length + running.notServed.length > 0;
-  const result = errors.length > 0 ? "broken" : differs ? "drifted" : "in sync";
   const code = { broken: ExitCode.broken, drifted: ExitCode.drifted, "in sync": ExitCode.done }[result];
-  const { engine, schema, loaded, handlers, defaultHandler, holdings } = view.state;
+  const { engine, schema, loaded, defaultHandler, holdings } = view.state;
   const version = node.site.version;
-  const ours = unmarkedOn(ownersOf(record, node.site.rootFile), view);
-  const foreign = view.state.foreign.filter(({ name, path }) => ours.get(name)?.includes(path) !== true);
-  const left = leftBy({ ...view.state, foreign }, (path) => node.host.exists(path));
   if (parsed.options.json) {
     io.out(
       document("status", result, undefined, {
@@ -104,11 +59,24 @@ export async function status(io: Io, parsed: Parsed): Promise<number> {
         holds,
         restarts,
         epochs: Object.fromEntries(epochs),
-        owners: holdings.map((holding) => ({
-          ...holding,
-          definitions: definitionsOf(view, holding),
-          adopted: adoptedBy(record, node.site.rootFile, holding.owner),
-        })),
+        owners: [
+          ...holdings.map((holding) => ({
+            ...holding,
+            marked: true,
+            definitions: definitionsOf(view, holding),
+            adopted: adoptedBy(record, node.site.rootFile, holding.owner),
+          })),
+          ...bare.map((each) => ({
+            ...each,
+            intact: true,
+            loaded: true,
+            marked: false,
+            definitions: handlersIn(record, node.site.rootFile, each.owner).filter(({ name }) =>
+              each.handlers.includes(name),
+            ),
+            adopted: adoptedBy(record, node.site.rootFile, each.owner),
+          })),
+        ],
         leftBy: left,
         drift,
         unfinished: open,
@@ -184,42 +152,6 @@ function layoutNote({ layout, refusal }: Found): string[] {
   if (refusal !== undefined) return [`note      nothing is changed on ${title}, as ${refusal.why}${render}`];
   if (wipes === undefined) return [];
   return [`note      an edit survives ${survives}; it does not outlive ${wipes}${render}`];
-}
-
-/** An engine that has no CRI has lost its node, whatever is on disk. */
-function liveProblems({ answer, unit }: LiveView, name: string): Problem[] {
-  const hint = `see journalctl -u ${unit?.name ?? name}`;
-  const bad = (message: string): Problem[] => [{ severity: "error", rule: "running", message, hint }];
-  if (unit?.active === "failed" || unit?.sub === "auto-restart")
-    return bad(`${unit.name} does not start: ${unit.result}`);
-  if (answer.kind === "without CRI")
-    return bad("The engine runs without its CRI: its CRI plugin did not load");
-  if (answer.kind === "silent" && answer.why === deniedReason) {
-    const message = "Whether the engine serves its handlers cannot be seen, as permission is denied";
-    return [{ severity: "warning", rule: "running", message, hint: "run as root" }];
-  }
-  if (answer.kind === "silent") return bad("The engine does not answer on its CRI socket");
-  return answer.kind === "up" && !answer.ready ? bad("The engine says that it is not ready") : [];
-}
-
-/** Whether a pod would run, by an empty sandbox on each handler of ours. */
-async function probe(live: LiveEngine, { handlers }: EngineState): Promise<Problem[]> {
-  const problems: Problem[] = [];
-  for (const { name, owner } of handlers) {
-    if (owner === undefined) continue;
-    try {
-      await live.probe(name);
-    } catch (error) {
-      const why = error instanceof Error ? error.message : String(error);
-      problems.push({
-        severity: "error",
-        rule: "probe",
-        handler: name,
-        message: `No sandbox runs on handler '${name}': ${why}`,
-      });
-    }
-  }
-  return problems;
 }
 
 /**

@@ -2,20 +2,42 @@ import type { EngineView, Unmarked } from "../engine/backend.ts";
 import type { Handler } from "../handler/model.ts";
 import { type AdoptedHandlers, type Owners, recordedByOthers } from "./record.ts";
 
+/**
+ * What happened to what an owner had installed: changed inside its markers, in a file that the engine does not read,
+ * without its markers, gone, or defined again by whom it was adopted from.
+ */
+export const causes = ["edited", "unread", "unmarked", "gone", "defined-again"] as const;
+
+export type Cause = (typeof causes)[number];
+
 export interface Drift {
   readonly owner: string;
+  readonly cause: Cause;
+  /** Those that it is about. */
+  readonly handlers: readonly string[];
   readonly message: string;
   readonly path?: string;
   readonly line?: number;
 }
 
-/** What the owners installed and what stands without markers, by handler: nobody else's. */
-export function unmarkedOn(owners: Owners, view: EngineView): Unmarked {
-  return new Map(
-    Object.entries(owners).flatMap(([owner, { adopted = {} }]) => [
-      ...unmarkedOf(view, installedBy(owners, owner), adopted),
-    ]),
-  );
+/** What an owner installed and what stands in one file without markers, as another program wrote that anew. */
+export interface Bare {
+  readonly owner: string;
+  readonly path: string;
+  readonly handlers: readonly string[];
+}
+
+/** What the owners installed and what stands without markers: nobody else's. */
+export function unmarkedOn(owners: Owners, view: EngineView): Bare[] {
+  return Object.entries(owners).flatMap(([owner, { adopted = {} }]) => {
+    const found = [...unmarkedOf(view, installedBy(owners, owner), adopted)];
+    const paths = [...new Set(found.flatMap(([, paths]) => paths))];
+    return paths.map((path) => ({
+      owner,
+      path,
+      handlers: found.filter(([, paths]) => paths.includes(path)).map(([name]) => name),
+    }));
+  });
 }
 
 /** Of what an owner has installed. Where it had taken over what others had, they have it again. */
@@ -46,9 +68,11 @@ export function holdingsDrift(owners: Owners, view: EngineView): Drift[] {
   const { state: engine } = view;
   const drift: Drift[] = [];
   for (const holding of engine.holdings) {
-    const at = { owner: holding.owner, path: holding.path, line: holding.line };
-    if (!holding.intact) drift.push({ ...at, message: "somebody edited inside the block" });
-    if (!holding.loaded) drift.push({ ...at, message: "the engine does not read this file" });
+    const { owner, path, line, handlers } = holding;
+    const at = { owner, handlers, path, line };
+    if (!holding.intact) drift.push({ ...at, cause: "edited", message: "somebody edited inside the block" });
+    if (!holding.loaded)
+      drift.push({ ...at, cause: "unread", message: "the engine does not read this file" });
   }
   for (const [owner, entry] of Object.entries(owners)) {
     const held = engine.holdings
@@ -59,16 +83,25 @@ export function holdingsDrift(owners: Owners, view: EngineView): Drift[] {
       for (const path of paths)
         drift.push({
           owner,
+          cause: "unmarked",
+          handlers: [name],
           message: `'${name}' stands here without its markers, as another program wrote this file: the next change mends that`,
           path,
         });
     const gone = Object.keys(entry.handlers).filter((name) => !held.includes(name) && !bare.has(name));
     if (gone.length > 0)
-      drift.push({ owner, message: `installed before and gone since: ${gone.join(", ")}` });
+      drift.push({
+        owner,
+        cause: "gone",
+        handlers: gone,
+        message: `installed before and gone since: ${gone.join(", ")}`,
+      });
     for (const { name, path, line } of engine.foreign) {
       if (entry.adopted?.[name]?.some((from) => from.path === path) !== true) continue;
       drift.push({
         owner,
+        cause: "defined-again",
+        handlers: [name],
         message: `'${name}' was adopted from this file and is defined there again`,
         path,
         ...(line === undefined ? {} : { line }),

@@ -91,11 +91,40 @@ const Hold = z.lazy(() =>
 
 export type Hold = z.infer<typeof Hold>;
 
+/** What others had done to an owner's handlers and an automatic run mended; those of the last day. */
+const Repair = z.lazy(() =>
+  z.looseObject({ time: z.string(), owner: z.string(), cause: z.string(), handlers: z.array(z.string()) }),
+);
+
+export type Repair = z.infer<typeof Repair>;
+
+/** An owner whose handlers another writer takes away again and again: automatic runs leave it alone. */
+const Contended = z.lazy(() =>
+  z.looseObject({ since: z.string(), cause: z.string(), handlers: z.array(z.string()) }),
+);
+
+export type Contended = z.infer<typeof Contended>;
+
+/** How often something happened since this record was begun; by reason or cause. They only grow. */
+const Counts = z.lazy(() =>
+  z.looseObject({
+    restarts: z.optional(z.record(z.string(), z.number())),
+    repairs: z.optional(z.record(z.string(), z.number())),
+    undone: z.optional(z.number()),
+  }),
+);
+
+export type Counts = z.infer<typeof Counts>;
+
 const Root = z.lazy(() =>
   z.looseObject({
     owners: Owners,
     held: z.optional(z.record(z.string(), Held)),
     pending: z.optional(Pending),
+    /** Oldest first. */
+    repairs: z.optional(z.array(Repair)),
+    /** By owner. */
+    contended: z.optional(z.record(z.string(), Contended)),
     /** Oldest first. */
     tombstones: z.optional(z.array(Tombstone)),
   }),
@@ -113,6 +142,7 @@ export const NodeRecord = z.lazy(() =>
     folders: z.array(z.string()),
     /** Of this node's engine, over all owners and reboots; those of the last day. */
     restarts: z.optional(z.array(Restart)),
+    counts: z.optional(Counts),
     /** By owner; `*`: the whole node. */
     holds: z.optional(z.record(z.string(), Hold)),
   }),

@@ -334,6 +334,16 @@ describe("on 1.x, where another program has written the file anew without commen
     ]);
   });
 
+  test("status tells whose it is, as uninstall will take it away", async () => {
+    using node = await nodeWith();
+    const { handlers, owners } = (await node.run(["status", "--json"])).json();
+    expect(handlers).toContainEqual(expect.objectContaining({ name: "kata-qemu", owner: "default" }));
+    expect(owners).toMatchObject([
+      { owner: "default", path: markedCase.main, handlers: ["kata-qemu"], marked: false },
+    ]);
+    expect((await node.run(["status"])).out).toMatch(/kata-qemu .* default +- +- /);
+  });
+
   test("the next install puts the markers back, and nothing is adopted", async () => {
     using node = await nodeWith();
     const ran = await commands(node, "install", "kata-qemu");
