@@ -3,9 +3,10 @@
  * privileges, with short races; `--all` runs everything. `--rest COUNT` runs what `--all` has more than the first,
  * and adds that one's last line to its own: CI runs one after the other. `--fuzz` runs the longest of all.
  */
-import { spawnSync } from "node:child_process";
+import { spawn } from "node:child_process";
 import { existsSync, readdirSync } from "node:fs";
 import process from "node:process";
+import { text } from "node:stream/consumers";
 
 interface Group {
   readonly name: string;
@@ -14,6 +15,8 @@ interface Group {
   readonly files?: readonly string[];
   readonly env?: Readonly<Record<string, string>>;
   readonly timeoutMs: number;
+  /** Runs at the same time as the group before it: one of the two mostly waits. */
+  readonly beside?: true;
 }
 
 const quick: readonly Group[] = [
@@ -41,7 +44,7 @@ const rest: readonly Group[] = [
     timeoutMs: 1_200_000,
   },
   { name: "crash", folder: "test/crash", timeoutMs: 900_000 },
-  { name: "booted nodes", folder: "test/boot", timeoutMs: 600_000 },
+  { name: "booted nodes", folder: "test/boot", timeoutMs: 600_000, beside: true },
   { name: "image", folder: "test/image", timeoutMs: 600_000 },
   { name: "real engines", folder: "test/engine", timeoutMs: 1_200_000 },
 ];
@@ -69,23 +72,35 @@ const wanted = process.argv.includes("--fuzz")
 let [passed = 0, failed = 0] = counted.map(Number);
 const skipped: string[] = [];
 
-for (const group of wanted) {
-  if (!existsSync(group.folder) || readdirSync(group.folder).every((name) => !name.endsWith(".test.ts")))
-    continue;
-  console.log(`== ${group.name}`);
+interface Ran {
+  readonly group: Group;
+  readonly out: string;
+  readonly err: string;
+  readonly failed: boolean;
+  readonly seconds: number;
+}
+
+/** @param alone what it prints is seen at once; else after it ended, not mixed with another's */
+async function runGroup(group: Group, alone: boolean): Promise<Ran> {
   const started = Date.now();
-  const result = spawnSync(
+  const child = spawn(
     process.execPath,
     ["test", `--timeout=${group.timeoutMs}`, ...(group.files ?? [group.folder]).map((path) => `./${path}`)],
-    {
-      env: { ...process.env, ...group.env },
-      encoding: "utf8",
-      stdio: ["ignore", "inherit", "pipe"],
-      maxBuffer: 256 << 20,
-    },
+    { env: { ...process.env, ...group.env }, stdio: ["ignore", alone ? "inherit" : "pipe", "pipe"] },
   );
-  const lines = result.stderr.split("\n");
+  const ended = new Promise<boolean>((resolve) => child.on("close", (code) => resolve(code !== 0)));
+  const [out, err, failed] = await Promise.all([
+    child.stdout === null ? "" : text(child.stdout),
+    child.stderr === null ? "" : text(child.stderr),
+    ended,
+  ]);
+  return { group, out, err, failed, seconds: (Date.now() - started) / 1000 };
+}
+
+function tell({ group, out, err, failed: hasFailed, seconds }: Ran): void {
+  const lines = err.split("\n");
   const noise = /^\(pass\)/;
+  if (out !== "") console.log(`== ${group.name}, which is done\n${out.trimEnd()}`);
   console.log(
     lines
       .filter((line) => !noise.test(line))
@@ -100,9 +115,21 @@ for (const group of wanted) {
         .split(" ")[0] ?? 0,
     );
   passed += count("pass");
-  failed += count("fail") + (result.status !== 0 && count("fail") === 0 ? 1 : 0);
+  failed += count("fail") + (hasFailed && count("fail") === 0 ? 1 : 0);
   skipped.push(...lines.filter((line) => line.startsWith("(skip)")));
-  console.log(`   ${group.name}: ${((Date.now() - started) / 1000).toFixed(0)} s\n`);
+  console.log(`   ${group.name}: ${seconds.toFixed(0)} s\n`);
+}
+
+const present = wanted.filter(
+  ({ folder }) => existsSync(folder) && readdirSync(folder).some((name) => name.endsWith(".test.ts")),
+);
+for (const [index, group] of present.entries()) {
+  if (group.beside) continue;
+  const next = present[index + 1];
+  const together = next?.beside ? [group, next] : [group];
+  console.log(`== ${together.map(({ name }) => name).join(" and ")}`);
+  for (const ran of await Promise.all(together.map((each) => runGroup(each, together.length === 1))))
+    tell(ran);
 }
 for (const line of skipped) console.log(line);
 console.log(`${passed} passed, ${failed} failed`);
