@@ -12,12 +12,12 @@ export interface Environment {
   readonly signal: AbortSignal | undefined;
   /** Called at each step, with words for people. */
   readonly step: (name: string) => void;
-  /** `--prove-with`: the engine's own parser on the candidate; throws where it refuses. */
   /** How a change is brought into effect; `undefined`: the engine is left running as it is. */
   readonly activation: Activation | undefined;
   /** Who runs this; where nobody says it, holds are neither heeded nor made. */
   readonly caller?: Caller;
   /** Throws for a file that is there and that the node's system keeps as it is. */
   readonly refuseKept?: (path: string) => void;
+  /** `--prove-with`: the engine's own parser on the candidate; throws where it refuses. */
   readonly proveWith: ((candidate: EngineView) => void) | undefined;
 }
