@@ -1,4 +1,4 @@
-import type { EngineState, EngineView, Problem, ServedHandler } from "../engine/backend.ts";
+import type { EngineState, EngineView, Problem, ServedHandler, Snapshot } from "../engine/backend.ts";
 import { leftBy } from "../engine/left_by.ts";
 import type { ShimctlError } from "../error.ts";
 import { type LiveEngine, openLive } from "../host/live.ts";
@@ -21,6 +21,8 @@ import type { Parsed } from "./options.ts";
 /** All that `status` and `watch` tell of a node, before it is put into words. */
 export interface Report {
   readonly node: Node;
+  /** The files and folders that it was read from. */
+  readonly seen: Snapshot;
   readonly view: EngineView;
   /** With the owners of those that another program wrote anew without our markers. */
   readonly handlers: readonly ServedHandler[];
@@ -50,7 +52,11 @@ export interface Unreadable {
  * Throws ShimctlError where the node cannot be told
  */
 export async function reportOn(io: Io, parsed: Parsed): Promise<Report | Unreadable> {
-  const node = await openNode(parsed.options);
+  return reportOf(io, parsed, await openNode(parsed.options));
+}
+
+/** The same of a node that is open already. */
+export async function reportOf(io: Io, parsed: Parsed, node: Node): Promise<Report | Unreadable> {
   const live = openLive(node.host, liveOptions(parsed.options, node.found));
   const state = openState((path) => node.host.real(path), io.now);
   const { record } = state.readRecord();
@@ -59,11 +65,12 @@ export async function reportOn(io: Io, parsed: Parsed): Promise<Report | Unreada
       ? "a repair was cut short; the next one ends it"
       : `an ${begin.command} of owner '${begin.owner}' was cut short; the next run undoes or finishes it`,
   );
-  let view: ReturnType<typeof readEngine>["view"];
+  let view: EngineView;
+  let seen: Snapshot;
   try {
     const engine = readEngine(node.host, node.backend, node.site);
     refuseDenied(engine.seen.files.values());
-    ({ view } = engine);
+    ({ view, seen } = engine);
   } catch (thrown) {
     return { unreadable: explained(thrown, node.host) };
   }
@@ -107,6 +114,7 @@ export async function reportOn(io: Io, parsed: Parsed): Promise<Report | Unreada
   const left = leftBy({ ...view.state, foreign }, (path) => node.host.exists(path));
   return {
     node,
+    seen,
     view,
     handlers,
     bare,

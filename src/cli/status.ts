@@ -31,6 +31,7 @@ export async function status(io: Io, parsed: Parsed): Promise<number> {
     result,
   } = report;
   const held = Object.entries(root.held ?? {});
+  const contended = Object.entries(root.contended ?? {});
   const restarts = record.restarts ?? [];
   const code = { broken: ExitCode.broken, drifted: ExitCode.drifted, "in sync": ExitCode.done }[result];
   const { engine, schema, loaded, defaultHandler, holdings } = view.state;
@@ -56,6 +57,7 @@ export async function status(io: Io, parsed: Parsed): Promise<number> {
         })),
         pending: root.pending ?? null,
         held: Object.fromEntries(held),
+        contended: Object.fromEntries(contended),
         holds,
         restarts,
         epochs: Object.fromEntries(epochs),
@@ -121,6 +123,10 @@ export async function status(io: Io, parsed: Parsed): Promise<number> {
     ...running.notServed.map((name) => `drifted: '${name}' is on disk and not served`),
     ...held.map(
       ([owner, { why, until }]) => `held: the last change of owner '${owner}', until ${until}: ${why}`,
+    ),
+    ...contended.map(
+      ([owner, { since, cause, handlers: names }]) =>
+        `contended: another program changes ${names.join(", ")} of owner '${owner}' again and again, found at ${since}: ${cause}`,
     ),
     ...epochs.map(
       ([owner, { epoch, instance, uninstalled }]) =>

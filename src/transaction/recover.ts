@@ -83,6 +83,8 @@ export async function recover(env: Environment, state: NodeState, why?: string):
         adopted: begin.adopted,
         pending: work.pending ?? (operation.restart === undefined ? { since: begin.time } : undefined),
         holds: holdsAfter(state.readRecord().record, begin.owner, begin.command, begin.caller, env.now()),
+        mended: begin.mends,
+        caller: begin.caller,
       });
     } else {
       await undo(work);
