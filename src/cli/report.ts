@@ -38,10 +38,12 @@ export interface Report {
   readonly epochs: readonly (readonly [owner: string, latest: Latest])[];
   readonly left: ReturnType<typeof leftBy>;
   readonly result: "in sync" | "drifted" | "broken";
+  /** How long the last change waited for the node's lock, in seconds. */
+  readonly lockWait: number | undefined;
 }
 
 /** The engine would not start on this configuration either, or nobody can tell; or our markers in it were damaged. */
-export interface Unreadable {
+export interface Unreadable extends Pick<Report, "node" | "record" | "root" | "holds" | "lockWait"> {
   readonly unreadable: ShimctlError;
 }
 
@@ -54,6 +56,9 @@ export async function reportOn(io: Io, parsed: Parsed): Promise<Report | Unreada
   const live = openLive(node.host, liveOptions(parsed.options, node.found));
   const state = openState((path) => node.host.real(path), io.now);
   const { record } = state.readRecord();
+  const root = rootOf(record, node.site.rootFile);
+  const holds = holdsOn(record, io.now());
+  const lockWait = record.lockWaitMs === undefined ? undefined : record.lockWaitMs / 1000;
   const open = unfinished(state.lastOperation()).map(({ begin }) =>
     begin.command === "repair"
       ? "a repair was cut short; the next one ends it"
@@ -65,7 +70,7 @@ export async function reportOn(io: Io, parsed: Parsed): Promise<Report | Unreada
     refuseDenied(engine.seen.files.values());
     ({ view } = engine);
   } catch (thrown) {
-    return { unreadable: explained(thrown, node.host) };
+    return { unreadable: explained(thrown, node.host), node, record, root, holds, lockWait };
   }
   const problems = [...view.check(benefitOfDoubt(node.host)), ...stateProblems(state, view.state.holdings)];
   const drift: Drift[] = holdingsDrift(ownersOf(record, node.site.rootFile), view);
@@ -93,8 +98,6 @@ export async function reportOn(io: Io, parsed: Parsed): Promise<Report | Unreada
     live.close();
   }
   problems.push(...liveProblems(running, live.unitName), ...probes);
-  const root = rootOf(record, node.site.rootFile);
-  const holds = holdsOn(record, io.now());
   const epochs = latestByOwner(root, io.now());
   const errors = problems.filter((problem) => problem.severity === "error");
   const differs = drift.length + open.length + running.notServed.length > 0;
@@ -120,6 +123,7 @@ export async function reportOn(io: Io, parsed: Parsed): Promise<Report | Unreada
     epochs,
     left,
     result,
+    lockWait,
   };
 }
 

@@ -4,6 +4,7 @@ import type { Handler } from "../handler/model.ts";
 import { inWords } from "../host/failure.ts";
 import type { Host } from "../host/root.ts";
 import { ensureFolder, removeEmptyFolder } from "../host/state.ts";
+import { counted } from "./counts.ts";
 import type { Environment } from "./environment.ts";
 import type { Order } from "./epoch.ts";
 import { type Holds, withHolds } from "./hold.ts";
@@ -49,7 +50,7 @@ export function recordOwner(
   });
   const idle = isIdle(record) ? record.folders : [];
   const folders = withoutEmpty(env, record.folders, idle);
-  const next = withHolds({ ...record, folders }, holds ?? record.holds, env.now());
+  const next = withLockWait(env, withHolds({ ...record, folders }, holds ?? record.holds, env.now()));
   state.writeRecord(next);
   return next;
 }
@@ -58,10 +59,20 @@ export function recordOwner(
  * An operation that was undone leaves what was there before it, and yet its owner is at its epoch from now on:
  * what comes late from an older one must not do what the newer one would have undone.
  */
-export function recordEpoch(env: Environment, state: NodeState, owner: string, begun: Order): void {
+export function recordUndone(
+  env: Environment,
+  state: NodeState,
+  owner: string,
+  begun: Order | undefined,
+): void {
   const { record } = state.readRecord();
-  const raised = withEpoch(record, env.site.rootFile, owner, begun, env.now());
-  if (raised !== record) state.writeRecord(raised);
+  const raised = begun === undefined ? record : withEpoch(record, env.site.rootFile, owner, begun, env.now());
+  state.writeRecord(withLockWait(env, counted(raised, { undone: true })));
+}
+
+/** How long the operation waited for the lock is known where it was taken. */
+function withLockWait({ lockWaitMs }: Environment, record: NodeRecord): NodeRecord {
+  return lockWaitMs === undefined ? record : { ...record, lockWaitMs };
 }
 
 /**
