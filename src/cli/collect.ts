@@ -20,8 +20,10 @@ export interface About {
   readonly watch?: Facts["watch"];
 }
 
-/** What can be amiss: with an owner's handlers, or with the node. */
-export const driftCauses: readonly string[] = [...new Set([...causes, "not-served", "unfinished"])];
+/** What can be mended of an owner's handlers. */
+const repairCauses: readonly string[] = [...new Set([...causes, "not-served"])];
+/** What can be amiss: with these, or with the node. */
+const driftCauses: readonly string[] = [...repairCauses, "unfinished"];
 
 /** What is told to a monitoring system of a node that was looked at, or that could not be read. */
 export function factsOf(report: Report | Unreadable, about: About): Facts {
@@ -54,7 +56,7 @@ export function factsOf(report: Report | Unreadable, about: About): Facts {
     pending: root.pending !== undefined,
     budget: restartsLeft(record.restarts ?? [], about.budget, about.now),
     drift: isRead ? driftNow(report) : tally(driftCauses, {}),
-    repaired: tally(driftCauses, counts.repairs),
+    repaired: tally(repairCauses, counts.repairs),
     lockWait,
     changed,
     lastSuccess,

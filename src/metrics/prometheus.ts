@@ -6,8 +6,8 @@ export interface Family {
   readonly type: "gauge" | "counter";
   readonly help: string;
   readonly labels: readonly string[];
-  /** Whether every node has at least one sample of it, so that an alert need not ask for its absence. */
-  readonly always: boolean;
+  /** When a node has no sample of it, where that can be: an alert need not ask for the absence of others. */
+  readonly absent?: string;
   readonly samples: (facts: Facts) => readonly Sample[];
 }
 
@@ -32,22 +32,17 @@ export const families: readonly Family[] = [
     samples: ({ state }) =>
       states.map((each) => ({ labels: { state: each }, value: each === state ? 1 : 0 })),
   }),
-  family(
-    "gauge",
-    "handler_served",
-    "Whether the running engine serves this handler; absent where no engine could be asked",
-    {
-      labels: ["handler", "owner"],
-      always: false,
-      samples: ({ handlers }) =>
-        handlers.flatMap(({ name, owner, served }) =>
-          served === undefined ? [] : [{ labels: { handler: name, owner }, value: Number(served) }],
-        ),
-    },
-  ),
+  family("gauge", "handler_served", "Whether the running engine serves this handler", {
+    labels: ["handler", "owner"],
+    absent: "where no engine could be asked",
+    samples: ({ handlers }) =>
+      handlers.flatMap(({ name, owner, served }) =>
+        served === undefined ? [] : [{ labels: { handler: name, owner }, value: Number(served) }],
+      ),
+  }),
   family("gauge", "handler_installed", "A handler that an owner has installed on this node. Always 1", {
     labels: ["handler", "owner"],
-    always: false,
+    absent: "while nobody has installed anything",
     samples: ({ handlers }) =>
       handlers.map(({ name, owner }) => ({ labels: { handler: name, owner }, value: 1 })),
   }),
@@ -64,9 +59,9 @@ export const families: readonly Family[] = [
     "Runs that did nothing, as a newer incarnation of their owner had been there. Of this process: they write nothing",
     { samples: ({ superseded }) => [{ value: superseded }] },
   ),
-  family("gauge", "held", "Whether the owner's last change was undone and is not tried again yet", {
+  family("gauge", "held", "Whether the owner's last change was undone and none has worked since", {
     labels: ["owner"],
-    always: false,
+    absent: "while nobody has installed anything",
     samples: (facts) => byOwner(facts, facts.held),
   }),
   family("gauge", "hold", "Whether automatic runs of the owner only report; owner *: of every owner", {
@@ -77,7 +72,11 @@ export const families: readonly Family[] = [
     "gauge",
     "contended",
     "Whether another writer takes the owner's handlers away again and again, so that they are not repaired any more",
-    { labels: ["owner"], always: false, samples: (facts) => byOwner(facts, facts.contended) },
+    {
+      labels: ["owner"],
+      absent: "while nobody has installed anything",
+      samples: (facts) => byOwner(facts, facts.contended),
+    },
   ),
   family("gauge", "pending", "Whether something written awaits a start of the engine", {
     samples: ({ pending }) => [{ value: Number(pending) }],
@@ -108,7 +107,7 @@ export const families: readonly Family[] = [
     "When the owner's handlers were last changed, in Unix time",
     {
       labels: ["owner"],
-      always: false,
+      absent: "while nobody has installed anything",
       samples: ({ changed }) => byKey("owner", changed),
     },
   ),
@@ -119,11 +118,11 @@ export const families: readonly Family[] = [
     { samples: ({ lastSuccess = 0 }) => [{ value: lastSuccess }] },
   ),
   family("counter", "checks_total", "How often shimctl watch has looked at the node", {
-    always: false,
+    absent: "outside of `watch`",
     samples: ({ watch }) => (watch === undefined ? [] : [{ value: watch.checks }]),
   }),
   family("counter", "check_failures_total", "How often shimctl watch could not tell how the node stands", {
-    always: false,
+    absent: "outside of `watch`",
     samples: ({ watch }) => (watch === undefined ? [] : [{ value: watch.failures }]),
   }),
   family(
@@ -131,7 +130,7 @@ export const families: readonly Family[] = [
     "last_check_timestamp_seconds",
     "When shimctl watch last looked at the node, in Unix time",
     {
-      always: false,
+      absent: "outside of `watch`",
       samples: ({ watch }) => (watch === undefined ? [] : [{ value: watch.lastCheck }]),
     },
   ),
@@ -164,9 +163,9 @@ function family(
   type: Family["type"],
   name: string,
   help: string,
-  more: Pick<Family, "samples"> & Partial<Pick<Family, "labels" | "always">>,
+  more: Pick<Family, "samples"> & Partial<Pick<Family, "labels" | "absent">>,
 ): Family {
-  return { name: `shimctl_${name}`, type, help, labels: [], always: true, ...more };
+  return { name: `shimctl_${name}`, type, help, labels: [], ...more };
 }
 
 const states: readonly Facts["state"][] = ["in sync", "drifted", "broken"];
