@@ -10,8 +10,9 @@ import { readEngine } from "../transaction/gather.ts";
 import { type Holds, holdsOn } from "../transaction/hold.ts";
 import { unfinished } from "../transaction/journal.ts";
 import { unexplainedTemps } from "../transaction/leftovers.ts";
+import { rebuildRecord } from "../transaction/rebuild.ts";
 import { latestByOwner, type NodeRecord, ownersOf, type Root, rootOf } from "../transaction/record.ts";
-import { openState } from "../transaction/state.ts";
+import { type NodeState, openState } from "../transaction/state.ts";
 import { stateProblems } from "../transaction/state_problems.ts";
 import type { Io } from "./io.ts";
 import { type LiveView, viewLive } from "./live_view.ts";
@@ -55,7 +56,7 @@ export async function reportOn(io: Io, parsed: Parsed): Promise<Report | Unreada
   const node = await openNode(parsed.options);
   const live = openLive(node.host, liveOptions(parsed.options, node.found));
   const state = openState((path) => node.host.real(path), io.now);
-  const { record } = state.readRecord();
+  const record = recordIn(state, node, io.now());
   const root = rootOf(record, node.site.rootFile);
   const holds = holdsOn(record, io.now());
   const lockWait = record.lockWaitMs === undefined ? undefined : record.lockWaitMs / 1000;
@@ -124,6 +125,18 @@ export async function reportOn(io: Io, parsed: Parsed): Promise<Report | Unreada
     left,
     result,
     lockWait,
+  };
+}
+
+/** Where it is lost, with what the journal tells of our restarts: counters must not fall back, to jump again later. */
+function recordIn(state: NodeState, { site }: Node, now: Date): NodeRecord {
+  const { record, lost, damaged } = state.readRecord();
+  if (!lost && damaged === undefined) return record;
+  const { counts, restarts } = rebuildRecord(undefined, site.rootFile, state.journal(), now);
+  return {
+    ...(counts === undefined ? {} : { counts }),
+    ...(restarts === undefined ? {} : { restarts }),
+    ...record,
   };
 }
 
