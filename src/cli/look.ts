@@ -11,6 +11,7 @@ import { entryOf, handlersIn, type Root, rootOf } from "../transaction/record.ts
 import { preview, run } from "../transaction/run.ts";
 import { openState, stateFolder } from "../transaction/state.ts";
 import type { Looked, Needs } from "../watch/looked.ts";
+import { parseTally, tallyVariable } from "../watch/tally.ts";
 import { environment, handlerFile, ownerOf, requestOf, underLock } from "./change.ts";
 import type { Io } from "./io.ts";
 import { refuseManaged } from "./lasting.ts";
@@ -18,7 +19,7 @@ import type { Log } from "./log.ts";
 import { explained, type Node, openNode } from "./node.ts";
 import type { Parsed } from "./options.ts";
 import { asShimctlError, changeDocument, errorText, exitOf, problemText } from "./output.ts";
-import { type Report, reportOf } from "./report.ts";
+import { type Report, reportOf, type Unreadable } from "./report.ts";
 
 /** The variable in which the program that holds the node names itself to its looks, by its process. */
 export const parentVariable = "SHIMCTL_WATCH_PARENT";
@@ -63,6 +64,8 @@ interface Found {
   readonly owner: string;
   readonly node?: Node;
   readonly report?: Report;
+  /** The same, where nothing else could be read. */
+  readonly told?: Report | Unreadable;
   readonly outcome?: Outcome;
   readonly needs?: Needs;
   readonly key?: string;
@@ -81,6 +84,7 @@ async function look(io: Io, log: Log, parsed: Parsed): Promise<number> {
     await refuseManaged(node, parsed);
     const request = requestOf(parsed, "install", node, owner, file, io.now());
     const report = await reportOf(io, parsed, node);
+    found = { owner, node, told: report };
     if ("unreadable" in report) throw report.unreadable;
     found = { owner, node, report };
     found = { ...found, ...(await neededOn(io, log, parsed, report, request)) };
@@ -94,10 +98,13 @@ async function look(io: Io, log: Log, parsed: Parsed): Promise<number> {
       );
       const after = await reportOf(io, parsed, node);
       if ("unreadable" in after) throw after.unreadable;
-      found = { owner, node, report: after, outcome, needs: "nothing", key: "", repaired: isDrift };
+      found = { owner, node, report: after, told: after, outcome, needs: "nothing", key: "", repaired: isDrift };
     }
   } catch (thrown) {
     error = found.node === undefined ? asShimctlError(thrown) : explained(thrown, found.node.host);
+    // What was noted of the failure is news to whoever watches the node.
+    if (found.node !== undefined && found.needs !== undefined && io.env[tallyVariable] !== undefined)
+      found = { ...found, told: await reportOf(io, parsed, found.node) };
   }
   return tell(io, log, parsed, found, error);
 }
@@ -219,7 +226,8 @@ async function tell(
 ): Promise<number> {
   const { owner, outcome, report } = found;
   const { json, dryRun } = parsed.options;
-  const looked = lookedOf(io, parsed, found, error);
+  const metrics = await metricsOf(io, parsed, found, error);
+  const looked = { ...lookedOf(io, parsed, found, error), ...(metrics === undefined ? {} : { metrics }) };
   if (json) {
     const { result } = looked;
     const drift = report === undefined ? [] : driftOf(report, owner);
@@ -281,6 +289,39 @@ function lookedOf(io: Io, parsed: Parsed, found: Found, error: ShimctlError | un
     failed: error !== undefined,
     changed: changed || (repaired && error === undefined),
   };
+}
+
+/** For who serves them. Nothing is told of a node that could not be found. */
+async function metricsOf(
+  io: Io,
+  parsed: Parsed,
+  found: Found,
+  error: ShimctlError | undefined,
+): Promise<string | undefined> {
+  const text = io.env[tallyVariable];
+  const report = found.told ?? found.report;
+  if (text === undefined || report === undefined) return undefined;
+  const { checks, failures, superseded, lastSuccess } = parseTally(text);
+  const failed = error === undefined ? 0 : 1;
+  const isLate = found.outcome?.result === "superseded";
+  const [{ factsOf }, { render }, { revision }, { default: packageJson }] = await Promise.all([
+    import("./collect.ts"),
+    import("../metrics/prometheus.ts"),
+    import("../revision.ts"),
+    import("../../package.json", { with: { type: "json" } }),
+  ]);
+  const now = io.now();
+  return render(
+    factsOf(report, {
+      version: packageJson.version,
+      revision,
+      budget: parsed.options.budget,
+      now,
+      superseded: Math.max(superseded, isLate ? 1 : 0),
+      lastSuccess: lastSuccess === 0 ? undefined : lastSuccess,
+      watch: { checks: checks + 1, failures: failures + failed, lastCheck: now.getTime() / 1000 },
+    }),
+  );
 }
 
 function resultOf(error: ShimctlError): string {

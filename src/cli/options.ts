@@ -884,6 +884,7 @@ export function unknownVariables(env: Readonly<Record<string, string | undefined
     "SHIMCTL_LOCK_LEVEL",
     "SHIMCTL_NODE_NAME",
     "SHIMCTL_WATCH_PARENT",
+    "SHIMCTL_WATCH_TALLY",
   ]);
   return Object.keys(env).filter(
     (name) =>

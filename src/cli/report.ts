@@ -10,8 +10,9 @@ import { readEngine } from "../transaction/gather.ts";
 import { type Holds, holdsOn } from "../transaction/hold.ts";
 import { unfinished } from "../transaction/journal.ts";
 import { unexplainedTemps } from "../transaction/leftovers.ts";
+import { rebuildRecord } from "../transaction/rebuild.ts";
 import { latestByOwner, type NodeRecord, ownersOf, type Root, rootOf } from "../transaction/record.ts";
-import { openState } from "../transaction/state.ts";
+import { type NodeState, openState } from "../transaction/state.ts";
 import { stateProblems } from "../transaction/state_problems.ts";
 import type { Io } from "./io.ts";
 import { type LiveView, viewLive } from "./live_view.ts";
@@ -40,10 +41,12 @@ export interface Report {
   readonly epochs: readonly (readonly [owner: string, latest: Latest])[];
   readonly left: ReturnType<typeof leftBy>;
   readonly result: "in sync" | "drifted" | "broken";
+  /** How long the last change waited for the node's lock, in seconds. */
+  readonly lockWait: number | undefined;
 }
 
 /** The engine would not start on this configuration either, or nobody can tell; or our markers in it were damaged. */
-export interface Unreadable {
+export interface Unreadable extends Pick<Report, "node" | "record" | "root" | "holds" | "lockWait"> {
   readonly unreadable: ShimctlError;
 }
 
@@ -59,7 +62,10 @@ export async function reportOn(io: Io, parsed: Parsed): Promise<Report | Unreada
 export async function reportOf(io: Io, parsed: Parsed, node: Node): Promise<Report | Unreadable> {
   const live = openLive(node.host, liveOptions(parsed.options, node.found));
   const state = openState((path) => node.host.real(path), io.now);
-  const { record } = state.readRecord();
+  const record = recordIn(state, node, io.now());
+  const root = rootOf(record, node.site.rootFile);
+  const holds = holdsOn(record, io.now());
+  const lockWait = record.lockWaitMs === undefined ? undefined : record.lockWaitMs / 1000;
   const open = unfinished(state.lastOperation()).map(({ begin }) =>
     begin.command === "repair"
       ? "a repair was cut short; the next one ends it"
@@ -72,7 +78,7 @@ export async function reportOf(io: Io, parsed: Parsed, node: Node): Promise<Repo
     refuseDenied(engine.seen.files.values());
     ({ view, seen } = engine);
   } catch (thrown) {
-    return { unreadable: explained(thrown, node.host) };
+    return { unreadable: explained(thrown, node.host), node, record, root, holds, lockWait };
   }
   const problems = [...view.check(benefitOfDoubt(node.host)), ...stateProblems(state, view.state.holdings)];
   const drift: Drift[] = holdingsDrift(ownersOf(record, node.site.rootFile), view);
@@ -100,8 +106,6 @@ export async function reportOf(io: Io, parsed: Parsed, node: Node): Promise<Repo
     live.close();
   }
   problems.push(...liveProblems(running, live.unitName), ...probes);
-  const root = rootOf(record, node.site.rootFile);
-  const holds = holdsOn(record, io.now());
   const epochs = latestByOwner(root, io.now());
   const errors = problems.filter((problem) => problem.severity === "error");
   const differs = drift.length + open.length + running.notServed.length > 0;
@@ -128,6 +132,19 @@ export async function reportOf(io: Io, parsed: Parsed, node: Node): Promise<Repo
     epochs,
     left,
     result,
+    lockWait,
+  };
+}
+
+/** Where it is lost, with what the journal tells of our restarts: counters must not fall back, to jump again later. */
+function recordIn(state: NodeState, { site }: Node, now: Date): NodeRecord {
+  const { record, lost, damaged } = state.readRecord();
+  if (!lost && damaged === undefined) return record;
+  const { counts, restarts } = rebuildRecord(undefined, site.rootFile, state.journal(), now);
+  return {
+    ...(counts === undefined ? {} : { counts }),
+    ...(restarts === undefined ? {} : { restarts }),
+    ...record,
   };
 }
 

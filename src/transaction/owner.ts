@@ -6,6 +6,7 @@ import { randomUUID } from "../host/random.ts";
 import type { Host } from "../host/root.ts";
 import { ensureFolder, removeEmptyFolder } from "../host/state.ts";
 import { contentionAfter, hasEnded, isNewer, type Mended } from "./contention.ts";
+import { counted } from "./counts.ts";
 import type { Environment } from "./environment.ts";
 import type { Incarnation, Order } from "./epoch.ts";
 import { type Holds, withHolds } from "./hold.ts";
@@ -62,7 +63,7 @@ export function recordOwner(
     handlers.length === 0 ||
     (order !== undefined && isNewer(known, rootFile, owner, incarnationOf(order), env.now()));
   const settled = contentionAfter({ ...record, folders }, rootFile, owner, mended, ends, env.now());
-  const next = withHolds(settled, holds ?? record.holds, env.now());
+  const next = withLockWait(env, withHolds(settled, holds ?? record.holds, env.now()));
   state.writeRecord(next);
   if (hasEnded(known, next, rootFile, owner))
     state.append(randomUUID(), { step: "release", owner, who: caller?.who ?? "shimctl" });
@@ -73,12 +74,18 @@ export function recordOwner(
  * An operation that was undone leaves what was there before it, and yet its owner is at its epoch from now on:
  * what comes late from an older one must not do what the newer one would have undone.
  */
-export function recordEpoch(env: Environment, state: NodeState, owner: string, begun: Order): void {
+export function recordUndone(
+  env: Environment,
+  state: NodeState,
+  owner: string,
+  begun: Order | undefined,
+): void {
   const { record } = state.readRecord();
-  const raised = withEpoch(record, env.site.rootFile, owner, begun, env.now());
-  if (raised === record) return;
   const { rootFile } = env.site;
-  const next = contentionAfter(raised, rootFile, owner, undefined, true, env.now());
+  const raised = begun === undefined ? record : withEpoch(record, rootFile, owner, begun, env.now());
+  const settled =
+    raised === record ? record : contentionAfter(raised, rootFile, owner, undefined, true, env.now());
+  const next = withLockWait(env, counted(settled, { undone: true }));
   state.writeRecord(next);
   if (hasEnded(record, next, rootFile, owner))
     state.append(randomUUID(), { step: "release", owner, who: env.caller?.who ?? "shimctl" });
@@ -86,6 +93,11 @@ export function recordEpoch(env: Environment, state: NodeState, owner: string, b
 
 function incarnationOf({ epoch, instance }: Order): Incarnation {
   return { epoch, instance: instance ?? "" };
+}
+
+/** How long the operation waited for the lock is known where it was taken. */
+function withLockWait({ lockWaitMs }: Environment, record: NodeRecord): NodeRecord {
+  return lockWaitMs === undefined ? record : { ...record, lockWaitMs };
 }
 
 /**

@@ -317,7 +317,7 @@ async function inEffect(
   if (progress.first !== undefined) {
     throwIfStopped(env);
     const { effect } = progress.first;
-    const effected = await takeEffect(env, state, operation, effect, progress.ground);
+    const effected = await takeEffect(env, state, operation, effect, progress.ground, "change");
     finish(env, state, operation, request, planned, progress, effected.pending);
     return effected;
   }
@@ -351,7 +351,7 @@ async function inEffect(
     const { folders } = state.readRecord().record;
     begin(env, state, operation, request, { ...planned, previous }, folders);
     progress.first = planned;
-    effected = await takeEffect(env, state, operation, planned.effect, ground);
+    effected = await takeEffect(env, state, operation, planned.effect, ground, "pending");
     state.append(operation, { step: "complete" });
   }
   const { bases, order } = planned;

@@ -11,6 +11,7 @@ import type { Looked } from "./looked.ts";
 import { begin, type Event, next, type Step } from "./machine.ts";
 import { parseListen, serve } from "./serve.ts";
 import { shareOf } from "./share.ts";
+import { type Tally, tallyAfter, tallyText, tallyVariable } from "./tally.ts";
 import { leaveWords, terminationLog } from "./termination.ts";
 
 /** Beyond what a look may wait for, that it hangs. */
@@ -43,9 +44,7 @@ export async function holdNode(io: Io, log: Log, parsed: Parsed): Promise<number
   const clock = () => performance.now();
   let last: Looked | undefined;
   let metrics = "";
-  let checks = 0;
-  let failures = 0;
-  let lastCheck = 0;
+  let tally: Tally = { checks: 0, failures: 0, superseded: 0, lastSuccess: 0 };
   let step: Step | undefined;
 
   const server =
@@ -61,7 +60,7 @@ export async function holdNode(io: Io, log: Log, parsed: Parsed): Promise<number
               return isHung ? "a look takes far longer than it may" : undefined;
             },
             readiness: () => last ?? { ready: false, reason: "nothing is known of the node yet" },
-            metrics: () => metrics + ownMetrics(checks, failures, lastCheck),
+            metrics: () => metrics,
           },
         );
   if (server !== undefined) log.info(`serving /healthz, /readyz and /metrics on ${server.address}`);
@@ -87,12 +86,14 @@ export async function holdNode(io: Io, log: Log, parsed: Parsed): Promise<number
         switch (action.kind) {
           case "start":
             log.debug(`starting a ${action.mode === "look" ? "look" : "look that acts"}`);
-            child = startLook(argv, variables, action.mode);
+            child = startLook(
+              argv,
+              server === undefined ? variables : { ...variables, [tallyVariable]: tallyText(tally) },
+              action.mode,
+            );
             void child.ended.then((looked) => {
               child = undefined;
-              checks++;
-              if (looked === undefined || looked.failed) failures++;
-              lastCheck = io.now().getTime();
+              tally = tallyAfter(tally, looked, io.now());
               metrics = looked?.metrics ?? metrics;
               last = looked ?? { ...nothingSaid, reason: "the last look ended without a result" };
               if (looked !== undefined) folders.keep(looked.folders);
@@ -101,6 +102,7 @@ export async function holdNode(io: Io, log: Log, parsed: Parsed): Promise<number
             break;
           case "say":
             say(io, log, options.json, action.looked);
+            tellMemory(log);
             leaveWords(lastWords, wordsFor(action.looked));
             break;
           case "end child":
@@ -121,11 +123,6 @@ export async function holdNode(io: Io, log: Log, parsed: Parsed): Promise<number
     const stop = () => take({ kind: "stop" });
     io.signal.addEventListener("abort", stop);
     carryOut(begin(settings, clock()));
-    const memory = ownMemory();
-    if (memory !== undefined)
-      log.debug(
-        `memory: ${Math.round(memory.own / 1024)} KiB private, ${Math.round(memory.total / 1024)} KiB in all`,
-      );
     if (io.signal.aborted) stop();
   });
 }
@@ -157,6 +154,13 @@ function withoutEpoch(argv: readonly string[]): string[] {
   return rest.filter((token) => !token.startsWith("--epoch="));
 }
 
+function tellMemory(log: Log): void {
+  const memory = ownMemory();
+  if (memory === undefined) return;
+  const kib = (bytes: number) => `${Math.round(bytes / 1024)} KiB`;
+  log.debug(`memory: ${kib(memory.own)} private, ${kib(memory.total)} in all`);
+}
+
 function say(io: Io, log: Log, json: boolean, { result, ready, reason, needs, error }: Looked): void {
   if (json) {
     const line = { format: 1, command: "watch", time: io.now().toISOString(), result, needs, ready, reason };
@@ -169,36 +173,4 @@ function say(io: Io, log: Log, json: boolean, { result, ready, reason, needs, er
 
 function wordsFor({ result, reason, error }: Looked): string {
   return `${result}: ${error ?? reason}\n`;
-}
-
-function ownMetrics(checks: number, failures: number, lastCheck: number): string {
-  const metric = (name: string, type: string, help: string, value: number) =>
-    `# HELP ${name} ${help}\n# TYPE ${name} ${type}\n${name} ${value}\n`;
-  const memory = ownMemory();
-  return [
-    metric("shimctl_watch_checks_total", "counter", "Looks at the node since this process began.", checks),
-    metric(
-      "shimctl_watch_failures_total",
-      "counter",
-      "Looks that failed, or found what they could not do.",
-      failures,
-    ),
-    metric(
-      "shimctl_watch_last_check_timestamp_seconds",
-      "gauge",
-      "When the last look ended.",
-      lastCheck / 1000,
-    ),
-    ...(memory === undefined
-      ? []
-      : [
-          metric(
-            "shimctl_watch_private_memory_bytes",
-            "gauge",
-            "Memory that is this process's alone.",
-            memory.own,
-          ),
-          metric("shimctl_watch_resident_memory_bytes", "gauge", "All memory that it shows.", memory.total),
-        ]),
-  ].join("");
 }
