@@ -7,7 +7,7 @@ import { machineOf } from "./elf.ts";
 import { runtimeFor } from "./runtime.ts";
 import { scrubEnvironment } from "./scrub.ts";
 import { slim } from "./slim.ts";
-import { repo } from "./source.ts";
+import { repo, source } from "./source.ts";
 import { nativeTarget, type Target } from "./target.ts";
 
 /** Bytecode without esm leaves a broken executable and exit code 0, so they stand together. */
@@ -56,10 +56,11 @@ export function compileOnly(target: Target, outfile: string, entry: string): voi
     target.arch === nativeTarget().arch
       ? []
       : [`--target=bun-linux-${target.arch}`, `--compile-executable-path=${runtime}`];
+  const define = `--define=shimctlRevision=${JSON.stringify(source().revision ?? "")}`;
   const result = spawnSync(
     runtimeFor(nativeTarget()),
     // The names of chunks come from the path of the entry, which is to be the same in every folder.
-    ["build", ...settings, ...autoloadOff, ...cross, relative(repo, entry), `--outfile=${outfile}`],
+    ["build", ...settings, ...autoloadOff, define, ...cross, relative(repo, entry), `--outfile=${outfile}`],
     // Variables of Bun change what it builds.
     { encoding: "utf8", cwd: repo, env: { PATH: process.env["PATH"] ?? "", HOME: tmpdir() } },
   );

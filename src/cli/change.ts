@@ -142,7 +142,10 @@ export async function underLock<Result>(
     signal: io.signal,
     onWait: (holder: LockHolder) => log.info(`waiting for the node's lock, held by ${holder.text}`),
   });
-  const env = environment(io, log, parsed, node, (name) => lock.step(name));
+  const env = {
+    ...environment(io, log, parsed, node, (name) => lock.step(name)),
+    lockWaitMs: lock.waitedMs,
+  };
   try {
     return await work(env);
   } finally {

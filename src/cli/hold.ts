@@ -1,6 +1,7 @@
 import type { EngineView } from "../engine/backend.ts";
 import { ShimctlError } from "../error.ts";
 import { acquireLock } from "../host/lock.ts";
+import { releaseContended } from "../transaction/contention.ts";
 import { type Holds, holdsOn, holdWords, wholeNode } from "../transaction/hold.ts";
 import type { Hold } from "../transaction/record.ts";
 import { changeHolds } from "../transaction/set_hold.ts";
@@ -32,6 +33,7 @@ export async function hold(io: Io, log: Log, parsed: Parsed, command: "hold" | "
   });
   let before: Holds;
   let after: Holds;
+  let wasContended = false;
   try {
     const state = openState((path) => host.real(path), io.now);
     state.refuseNewer();
@@ -51,10 +53,12 @@ export async function hold(io: Io, log: Log, parsed: Parsed, command: "hold" | "
     const none: Holds = {};
     after = command === "hold" ? { ...others, [key]: made } : options.all ? none : others;
     changeHolds(state, after, who, now);
+    if (command === "release")
+      wasContended = releaseContended(state, options.all ? undefined : owner, who, now);
   } finally {
     lock.release();
   }
-  const isChanged = JSON.stringify(before) !== JSON.stringify(after);
+  const isChanged = wasContended || JSON.stringify(before) !== JSON.stringify(after);
   if (options.json) {
     const more = { owner: options.all ? null : owner, holds: after };
     io.out(document(command, isChanged ? "changed" : "unchanged", undefined, more));

@@ -301,7 +301,7 @@ export const commands = {
     help: "install, then keep it so: look again when a file changes and on a timer, and mend what others undid",
     takes: "handlers",
     options: [
-      ...change.filter((name) => name !== "dry-run"),
+      ...change,
       ...making,
       "on-drift",
       "settle",
@@ -883,6 +883,8 @@ export function unknownVariables(env: Readonly<Record<string, string | undefined
     "SHIMCTL_LOCK_FD",
     "SHIMCTL_LOCK_LEVEL",
     "SHIMCTL_NODE_NAME",
+    "SHIMCTL_WATCH_PARENT",
+    "SHIMCTL_WATCH_TALLY",
   ]);
   return Object.keys(env).filter(
     (name) =>

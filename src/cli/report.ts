@@ -1,4 +1,4 @@
-import type { EngineState, EngineView, Problem, ServedHandler } from "../engine/backend.ts";
+import type { EngineState, EngineView, Problem, ServedHandler, Snapshot } from "../engine/backend.ts";
 import { leftBy } from "../engine/left_by.ts";
 import type { ShimctlError } from "../error.ts";
 import { type LiveEngine, openLive } from "../host/live.ts";
@@ -10,8 +10,9 @@ import { readEngine } from "../transaction/gather.ts";
 import { type Holds, holdsOn } from "../transaction/hold.ts";
 import { unfinished } from "../transaction/journal.ts";
 import { unexplainedTemps } from "../transaction/leftovers.ts";
+import { rebuildRecord } from "../transaction/rebuild.ts";
 import { latestByOwner, type NodeRecord, ownersOf, type Root, rootOf } from "../transaction/record.ts";
-import { openState } from "../transaction/state.ts";
+import { type NodeState, openState } from "../transaction/state.ts";
 import { stateProblems } from "../transaction/state_problems.ts";
 import type { Io } from "./io.ts";
 import { type LiveView, viewLive } from "./live_view.ts";
@@ -21,6 +22,8 @@ import type { Parsed } from "./options.ts";
 /** All that `status` and `watch` tell of a node, before it is put into words. */
 export interface Report {
   readonly node: Node;
+  /** The files and folders that it was read from. */
+  readonly seen: Snapshot;
   readonly view: EngineView;
   /** With the owners of those that another program wrote anew without our markers. */
   readonly handlers: readonly ServedHandler[];
@@ -38,10 +41,12 @@ export interface Report {
   readonly epochs: readonly (readonly [owner: string, latest: Latest])[];
   readonly left: ReturnType<typeof leftBy>;
   readonly result: "in sync" | "drifted" | "broken";
+  /** How long the last change waited for the node's lock, in seconds. */
+  readonly lockWait: number | undefined;
 }
 
 /** The engine would not start on this configuration either, or nobody can tell; or our markers in it were damaged. */
-export interface Unreadable {
+export interface Unreadable extends Pick<Report, "node" | "record" | "root" | "holds" | "lockWait"> {
   readonly unreadable: ShimctlError;
 }
 
@@ -50,22 +55,30 @@ export interface Unreadable {
  * Throws ShimctlError where the node cannot be told
  */
 export async function reportOn(io: Io, parsed: Parsed): Promise<Report | Unreadable> {
-  const node = await openNode(parsed.options);
+  return reportOf(io, parsed, await openNode(parsed.options));
+}
+
+/** The same of a node that is open already. */
+export async function reportOf(io: Io, parsed: Parsed, node: Node): Promise<Report | Unreadable> {
   const live = openLive(node.host, liveOptions(parsed.options, node.found));
   const state = openState((path) => node.host.real(path), io.now);
-  const { record } = state.readRecord();
+  const record = recordIn(state, node, io.now());
+  const root = rootOf(record, node.site.rootFile);
+  const holds = holdsOn(record, io.now());
+  const lockWait = record.lockWaitMs === undefined ? undefined : record.lockWaitMs / 1000;
   const open = unfinished(state.lastOperation()).map(({ begin }) =>
     begin.command === "repair"
       ? "a repair was cut short; the next one ends it"
       : `an ${begin.command} of owner '${begin.owner}' was cut short; the next run undoes or finishes it`,
   );
-  let view: ReturnType<typeof readEngine>["view"];
+  let view: EngineView;
+  let seen: Snapshot;
   try {
     const engine = readEngine(node.host, node.backend, node.site);
     refuseDenied(engine.seen.files.values());
-    ({ view } = engine);
+    ({ view, seen } = engine);
   } catch (thrown) {
-    return { unreadable: explained(thrown, node.host) };
+    return { unreadable: explained(thrown, node.host), node, record, root, holds, lockWait };
   }
   const problems = [...view.check(benefitOfDoubt(node.host)), ...stateProblems(state, view.state.holdings)];
   const drift: Drift[] = holdingsDrift(ownersOf(record, node.site.rootFile), view);
@@ -93,8 +106,6 @@ export async function reportOn(io: Io, parsed: Parsed): Promise<Report | Unreada
     live.close();
   }
   problems.push(...liveProblems(running, live.unitName), ...probes);
-  const root = rootOf(record, node.site.rootFile);
-  const holds = holdsOn(record, io.now());
   const epochs = latestByOwner(root, io.now());
   const errors = problems.filter((problem) => problem.severity === "error");
   const differs = drift.length + open.length + running.notServed.length > 0;
@@ -107,6 +118,7 @@ export async function reportOn(io: Io, parsed: Parsed): Promise<Report | Unreada
   const left = leftBy({ ...view.state, foreign }, (path) => node.host.exists(path));
   return {
     node,
+    seen,
     view,
     handlers,
     bare,
@@ -120,6 +132,19 @@ export async function reportOn(io: Io, parsed: Parsed): Promise<Report | Unreada
     epochs,
     left,
     result,
+    lockWait,
+  };
+}
+
+/** Where it is lost, with what the journal tells of our restarts: counters must not fall back, to jump again later. */
+function recordIn(state: NodeState, { site }: Node, now: Date): NodeRecord {
+  const { record, lost, damaged } = state.readRecord();
+  if (!lost && damaged === undefined) return record;
+  const { counts, restarts } = rebuildRecord(undefined, site.rootFile, state.journal(), now);
+  return {
+    ...(counts === undefined ? {} : { counts }),
+    ...(restarts === undefined ? {} : { restarts }),
+    ...record,
   };
 }
 

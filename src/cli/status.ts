@@ -1,19 +1,33 @@
-import { ExitCode, type ShimctlError } from "../error.ts";
+import packageJson from "../../package.json" with { type: "json" };
+import { ExitCode, ShimctlError } from "../error.ts";
 import type { Found } from "../layout/layout.ts";
+import { revision } from "../revision.ts";
 import { holdWords, wholeNode } from "../transaction/hold.ts";
-import { adoptedBy, handlersIn } from "../transaction/record.ts";
+import { adoptedBy, type Contended, handlersIn, type Repair } from "../transaction/record.ts";
+import { type About, factsOf, stateOf } from "./collect.ts";
 import { definitionsOf } from "./definitions.ts";
 import type { Io } from "./io.ts";
 import { runningWords } from "./live_view.ts";
 import type { Parsed } from "./options.ts";
 import { document, errorText, problemEntry, problemText } from "./output.ts";
-import { reportOn } from "./report.ts";
+import { type Report, reportOn, type Unreadable } from "./report.ts";
 import { table } from "./table.ts";
 
 /** `status`: what is on the node, who owns it, and whether it is as it was left. Writes nothing. */
 export async function status(io: Io, parsed: Parsed): Promise<number> {
+  const { json, format } = parsed.options;
+  if (json && format === "prometheus")
+    throw new ShimctlError(
+      "usage",
+      `Cannot print metrics as JSON: ${parsed.options.given.get("format") ?? "--format"} prometheus`,
+      { hint: "leave out one of --format prometheus and --json" },
+    );
   const report = await reportOn(io, parsed);
-  if ("unreadable" in report) return broken(io, parsed, report.unreadable);
+  if (format === "prometheus") {
+    const { render } = await import("../metrics/prometheus.ts");
+    io.out(await render(factsOf(report, aboutOf(io, parsed))));
+  }
+  if ("unreadable" in report) return broken(io, parsed, report);
   const {
     node,
     view,
@@ -34,6 +48,7 @@ export async function status(io: Io, parsed: Parsed): Promise<number> {
   const restarts = record.restarts ?? [];
   const code = { broken: ExitCode.broken, drifted: ExitCode.drifted, "in sync": ExitCode.done }[result];
   const { engine, schema, loaded, defaultHandler, holdings } = view.state;
+  if (format === "prometheus") return code;
   const version = node.site.version;
   if (parsed.options.json) {
     io.out(
@@ -54,10 +69,10 @@ export async function status(io: Io, parsed: Parsed): Promise<number> {
           served: running.served?.includes(handler.name) ?? null,
           inUse: running.inUse.get(handler.name) ?? 0,
         })),
-        pending: root.pending ?? null,
         held: Object.fromEntries(held),
         holds,
         restarts,
+        ...countsEntry(report, io, parsed),
         epochs: Object.fromEntries(epochs),
         owners: [
           ...holdings.map((holding) => ({
@@ -119,6 +134,12 @@ export async function status(io: Io, parsed: Parsed): Promise<number> {
     ),
     ...open.map((text) => `drifted: ${text}`),
     ...running.notServed.map((name) => `drifted: '${name}' is on disk and not served`),
+    ...(root.pending === undefined
+      ? []
+      : [`pending: what was written at ${root.pending.since} awaits a start of the engine`]),
+    ...Object.entries(root.contended ?? {}).map(([owner, contended]) =>
+      contendedText(owner, contended, root.repairs ?? []),
+    ),
     ...held.map(
       ([owner, { why, until }]) => `held: the last change of owner '${owner}', until ${until}: ${why}`,
     ),
@@ -154,20 +175,62 @@ function layoutNote({ layout, refusal }: Found): string[] {
   return [`note      an edit survives ${survives}; it does not outlive ${wipes}${render}`];
 }
 
+/** What monitoring is told as well, for those who would rather read JSON. */
+function countsEntry(report: Report | Unreadable, io: Io, parsed: Parsed): Record<string, unknown> {
+  const { root } = report;
+  const { restarts, undone, repaired, budget, lockWait } = factsOf(report, aboutOf(io, parsed));
+  return {
+    pending: root.pending ?? null,
+    contended: root.contended ?? {},
+    repairs: root.repairs ?? [],
+    counts: { restarts, undone, repairs: repaired },
+    restartBudgetLeft: budget,
+    lockWaitSeconds: lockWait ?? null,
+  };
+}
+
+function aboutOf(io: Io, { options }: Parsed): About {
+  return { version: packageJson.version, revision, budget: options.budget, now: io.now() };
+}
+
+/** Who is met again and again, and what goes on only when somebody says so. */
+function contendedText(
+  owner: string,
+  { since, cause, handlers }: Contended,
+  repairs: readonly Repair[],
+): string {
+  const end = Date.parse(since);
+  const mended = repairs.filter(
+    (each) =>
+      each.owner === owner &&
+      each.handlers.some((name) => handlers.includes(name)) &&
+      end - Date.parse(each.time) < dayMs,
+  );
+  // The last time it was not mended any more.
+  const times = mended.length === 0 ? "again and again" : `${mended.length + 1} times within a day`;
+  const names = handlers.map((name) => `'${name}'`).join(", ");
+  const release = `shimctl release${owner === "default" ? "" : ` --owner ${owner}`}`;
+  return `contended: owner '${owner}': another writer took ${names} away ${times} (${cause}, at ${since}); \`${release}\` lets repairs go on`;
+}
+
+const dayMs = 86_400_000;
+
 /**
  * The engine would not start on this configuration either, or nobody can tell; or our markers in it were
  * damaged, which is drift.
  */
-function broken(io: Io, parsed: Parsed, error: ShimctlError): number {
-  const result = error.code === "conflict" ? "drifted" : "broken";
+function broken(io: Io, parsed: Parsed, report: Unreadable): number {
+  const { unreadable: error } = report;
+  const result = stateOf(report);
   const code =
     result === "drifted"
       ? ExitCode.drifted
       : error.code === "invalid-config"
         ? ExitCode.broken
         : error.exitCode;
-  if (parsed.options.json)
-    io.out(document("status", error.code === "unsupported-node" ? "refused" : result, error));
-  else io.err(errorText(error));
+  if (parsed.options.json) {
+    const more = countsEntry(report, io, parsed);
+    io.out(document("status", error.code === "unsupported-node" ? "refused" : result, error, more));
+  } else io.err(errorText(error));
   return code;
 }

@@ -55,6 +55,8 @@ export interface LockOptions {
 export interface NodeLock {
   /** Whether an ancestor, `shimctl lock`, holds the node's lock and passed it on. */
   readonly inherited: boolean;
+  /** How long it was waited for, by a clock that nobody sets; 0 where it was free. */
+  readonly waitedMs: number;
   /** Tells those who wait what we are at. */
   step(name: string): void;
   /** Gives the lock up, once. A child that inherited it and still runs keeps it until it ends. */
@@ -76,12 +78,20 @@ export interface NodeLock {
  */
 export async function acquireLock(host: Host, options: LockOptions): Promise<NodeLock> {
   const libc = await loadLibc();
-  const wait = waiting(options);
+  const begin = performance.now();
+  let waits = 0;
+  const patience = waiting(options);
+  const wait: Wait = (holder) => {
+    waits++;
+    return patience(holder);
+  };
   const folder = lockFolder(host);
   const inherited = inheritedFrom(libc, `${folder}/lock`, () => kataFile(host));
-  return inherited === undefined
-    ? takeTop(libc, host, folder, options, wait)
-    : takeNested(libc, host, folder, inherited, options, wait);
+  const lock =
+    inherited === undefined
+      ? await takeTop(libc, host, folder, options, wait)
+      : await takeNested(libc, host, folder, inherited, options, wait);
+  return { ...lock, waitedMs: waits === 0 ? 0 : Math.round(performance.now() - begin) };
 }
 
 /** What a child process must inherit so that it counts as the holder, and keeps the lock should we be killed. */
@@ -92,6 +102,8 @@ export function inheritable(lock: NodeLock): Inheritance {
   };
 }
 
+type Taken = Omit<NodeLock, "waitedMs">;
+
 type Wait = (holder: () => LockHolder) => Promise<void>;
 
 async function takeTop(
@@ -100,7 +112,7 @@ async function takeTop(
   folder: string,
   options: LockOptions,
   wait: Wait,
-): Promise<NodeLock> {
+): Promise<Taken> {
   const first = await takeOwn(libc, `${folder}/lock`, wait);
   try {
     const holder = { line: describeSelf(options.owner, options.command) };
@@ -127,7 +139,7 @@ async function takeNested(
   inherited: Inherited,
   options: LockOptions,
   wait: Wait,
-): Promise<NodeLock> {
+): Promise<Taken> {
   const own = openLock(`${folder}/lock`);
   const closing = [own];
   try {
@@ -159,7 +171,7 @@ function heldLock(
   inherited: boolean,
   file: number,
   holder: { line: HolderLine },
-): NodeLock {
+): Taken {
   let held = true;
   return {
     inherited,

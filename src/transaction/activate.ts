@@ -2,6 +2,7 @@ import { ShimctlError } from "../error.ts";
 import type { LiveEngine } from "../host/live.ts";
 import { notWaitedFor } from "../host/restart_end.ts";
 import { type Activation, deathOf, type Expected, type Verdict, verify } from "./activation.ts";
+import { counted, type RestartReason } from "./counts.ts";
 import type { Environment } from "./environment.ts";
 import type { JournalLine, Unfinished } from "./journal.ts";
 import { withRestart } from "./restraint.ts";
@@ -21,9 +22,10 @@ export async function activate(
   owner: string,
   line: Omit<RestartLine, "step" | "format" | "time" | "operation">,
   restarted: boolean,
+  reason: RestartReason,
 ): Promise<Verdict> {
   if (!restarted) {
-    const { ended, isKnown } = await restart(env, activation, state, owner, "to serve a change");
+    const { ended, isKnown } = await restart(env, activation, state, owner, reason);
     // Slow is not broken, and whether it is restarted at all is seen by the next run.
     const { restartedBy } = activation.live;
     const unknown: Verdict = {
@@ -58,7 +60,7 @@ export async function restart(
   { live, verifyTimeoutMs, progress }: Activation,
   state: NodeState,
   owner: string,
-  why: string,
+  reason: RestartReason,
 ): Promise<{ readonly ended: string; readonly isKnown: boolean }> {
   env.step("restart");
   progress(
@@ -67,8 +69,12 @@ export async function restart(
       : `waiting until ${live.restartedBy} restarts the engine by itself`,
   );
   const { record } = state.readRecord();
-  const restarts = withRestart(record.restarts ?? [], { time: env.now().toISOString(), owner, why });
-  state.writeRecord({ ...record, restarts });
+  const restarts = withRestart(record.restarts ?? [], {
+    time: env.now().toISOString(),
+    owner,
+    why: reasonWords[reason],
+  });
+  state.writeRecord(counted({ ...record, restarts }, { restart: reason }));
   try {
     // Told to stop or not, a restart that has begun is seen through; one that hangs is not.
     const timeout = AbortSignal.timeout(Math.min(verifyTimeoutMs, longestTimerMs));
@@ -77,6 +83,13 @@ export async function restart(
     return { ended: error instanceof Error ? error.message : String(error), isKnown: false };
   }
 }
+
+const reasonWords: Readonly<Record<RestartReason, string>> = {
+  change: "to serve a change",
+  undo: "to undo a change",
+  pending: "to serve what was written before",
+  repair: "with repaired files",
+};
 
 /** Beyond that, timers end at once. */
 const longestTimerMs = 2 ** 31 - 1;
@@ -106,9 +119,7 @@ export async function bringBack(
   const isMade =
     last !== undefined && (unit === undefined ? restores.length > 1 : unit.invocation !== last.invocation);
   if (!isMade) state.append(line.operation, { step: "restore", invocation: expected.invocation });
-  const { ended } = isMade
-    ? { ended: "done" }
-    : await restart(env, activation, state, owner, "to undo a change");
+  const { ended } = isMade ? { ended: "done" } : await restart(env, activation, state, owner, "undo");
   const verdict = await verify(
     activation,
     { ...expected, ...(isMade ? { invocation: last.invocation } : {}) },

@@ -4,9 +4,10 @@ import { type AdoptedHandlers, type Owners, recordedByOthers } from "./record.ts
 
 /**
  * What happened to what an owner had installed: changed inside its markers, in a file that the engine does not read,
- * without its markers, gone, or defined again by whom it was adopted from.
+ * without its markers, gone, defined again by whom it was adopted from, or on disk and not served by an engine that
+ * runs.
  */
-export const causes = ["edited", "unread", "unmarked", "gone", "defined-again"] as const;
+export const causes = ["edited", "unread", "unmarked", "gone", "defined-again", "not-served"] as const;
 
 export type Cause = (typeof causes)[number];
 

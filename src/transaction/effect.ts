@@ -5,6 +5,7 @@ import type { Sandbox } from "../host/cri/client.ts";
 import { sha256 } from "../sha256.ts";
 import type { Activation, Verdict } from "./activation.ts";
 import { type Baseline, refuseToRestart, takeBaseline } from "./baseline.ts";
+import type { RestartReason } from "./counts.ts";
 import type { Environment } from "./environment.ts";
 import type { RestartOutcome } from "./outcome.ts";
 import { type Pending, rootOf } from "./record.ts";
@@ -148,6 +149,7 @@ export async function takeEffect(
   operation: string,
   effect: Effect,
   ground: Ground | undefined,
+  reason: RestartReason,
 ): Promise<Effected> {
   const { activation } = env;
   if (activation === undefined || ground === undefined) {
@@ -189,7 +191,7 @@ export async function takeEffect(
   };
   state.append(operation, { step: "restart", ...line });
   const { activate } = await import("./activate.ts");
-  const verdict = await activate(env, activation, state, operation, effect.owner, line, false);
+  const verdict = await activate(env, activation, state, operation, effect.owner, line, false, reason);
   // What was broken before cannot speak against what was done.
   if (baseline.kind === "broken" && verdict.kind !== "served") {
     const words = `${restarted} does not work, as before`;

@@ -10,6 +10,8 @@ export interface Environment {
   readonly site: Site;
   readonly now: () => Date;
   readonly signal: AbortSignal | undefined;
+  /** How long the node's lock was waited for; absent where none was taken. */
+  readonly lockWaitMs?: number;
   /** Called at each step, with words for people. */
   readonly step: (name: string) => void;
   /** How a change is brought into effect; `undefined`: the engine is left running as it is. */

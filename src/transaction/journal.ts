@@ -57,6 +57,8 @@ export const JournalLine = z.lazy(() =>
         /** The operations that this one takes back, the latest first. */
         reverts: z.optional(z.array(z.string())),
         caller: z.optional(Caller),
+        /** What others had done to the owner's handlers, where that is mended. */
+        mends: z.optional(z.object({ cause: z.string(), handlers: z.array(z.string()) })),
       })
       .check(z.refine(({ command, owner }) => owner !== noOwner || command === "repair")),
     z.object({

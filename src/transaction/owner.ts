@@ -2,11 +2,15 @@ import type { FileEdit } from "../engine/backend.ts";
 import { ShimctlError } from "../error.ts";
 import type { Handler } from "../handler/model.ts";
 import { inWords } from "../host/failure.ts";
+import { randomUUID } from "../host/random.ts";
 import type { Host } from "../host/root.ts";
 import { ensureFolder, removeEmptyFolder } from "../host/state.ts";
+import { contentionAfter, hasEnded, isNewer, type Mended } from "./contention.ts";
+import { counted } from "./counts.ts";
 import type { Environment } from "./environment.ts";
-import type { Order } from "./epoch.ts";
+import type { Incarnation, Order } from "./epoch.ts";
 import { type Holds, withHolds } from "./hold.ts";
+import type { Caller } from "./journal.ts";
 import {
   type Held,
   isIdle,
@@ -27,6 +31,10 @@ export interface Left extends Owned {
   readonly held?: Held | undefined;
   /** Of all owners; as they are where nothing is said. */
   readonly holds?: Holds;
+  /** What others had done and this has mended. */
+  readonly mended?: Mended | undefined;
+  /** Whose change it is: a person's begins anew what is counted of other writers. */
+  readonly caller?: Caller | undefined;
 }
 
 /** Writes the record, and takes away the folders that we made and that are empty again. */
@@ -35,7 +43,7 @@ export function recordOwner(
   state: NodeState,
   owner: string,
   handlers: readonly Handler[],
-  { pending, held, holds, ...owned }: Left = {},
+  { pending, held, holds, mended, caller, ...owned }: Left = {},
 ): NodeRecord {
   const { record: known } = state.readRecord();
   const { rootFile } = env.site;
@@ -49,8 +57,16 @@ export function recordOwner(
   });
   const idle = isIdle(record) ? record.folders : [];
   const folders = withoutEmpty(env, record.folders, idle);
-  const next = withHolds({ ...record, folders }, holds ?? record.holds, env.now());
+  const { order } = owned;
+  const ends =
+    caller?.automatic === false ||
+    handlers.length === 0 ||
+    (order !== undefined && isNewer(known, rootFile, owner, incarnationOf(order), env.now()));
+  const settled = contentionAfter({ ...record, folders }, rootFile, owner, mended, ends, env.now());
+  const next = withLockWait(env, withHolds(settled, holds ?? record.holds, env.now()));
   state.writeRecord(next);
+  if (hasEnded(known, next, rootFile, owner))
+    state.append(randomUUID(), { step: "release", owner, who: caller?.who ?? "shimctl" });
   return next;
 }
 
@@ -58,10 +74,30 @@ export function recordOwner(
  * An operation that was undone leaves what was there before it, and yet its owner is at its epoch from now on:
  * what comes late from an older one must not do what the newer one would have undone.
  */
-export function recordEpoch(env: Environment, state: NodeState, owner: string, begun: Order): void {
+export function recordUndone(
+  env: Environment,
+  state: NodeState,
+  owner: string,
+  begun: Order | undefined,
+): void {
   const { record } = state.readRecord();
-  const raised = withEpoch(record, env.site.rootFile, owner, begun, env.now());
-  if (raised !== record) state.writeRecord(raised);
+  const { rootFile } = env.site;
+  const raised = begun === undefined ? record : withEpoch(record, rootFile, owner, begun, env.now());
+  const settled =
+    raised === record ? record : contentionAfter(raised, rootFile, owner, undefined, true, env.now());
+  const next = withLockWait(env, counted(settled, { undone: true }));
+  state.writeRecord(next);
+  if (hasEnded(record, next, rootFile, owner))
+    state.append(randomUUID(), { step: "release", owner, who: env.caller?.who ?? "shimctl" });
+}
+
+function incarnationOf({ epoch, instance }: Order): Incarnation {
+  return { epoch, instance: instance ?? "" };
+}
+
+/** How long the operation waited for the lock is known where it was taken. */
+function withLockWait({ lockWaitMs }: Environment, record: NodeRecord): NodeRecord {
+  return lockWaitMs === undefined ? record : { ...record, lockWaitMs };
 }
 
 /**

@@ -19,6 +19,7 @@ import { refuseShared } from "../host/trust.ts";
 import { benefitOfDoubt } from "../host/unmounted.ts";
 import { isSame } from "../same.ts";
 import { sha256 } from "../sha256.ts";
+import type { Mended } from "./contention.ts";
 import { desired, type Intent } from "./desire.ts";
 import { unmarkedOf } from "./drift.ts";
 import type { Effect } from "./effect.ts";
@@ -54,6 +55,8 @@ export interface Request {
   readonly outOfOrder?: boolean;
   /** Take over what others define: where it means the same, or whatever it says. */
   readonly adopt?: "identical" | "replace" | undefined;
+  /** What others have done to the owner's handlers and this mends; with `not-served`, by a restart alone. */
+  readonly mends?: Mended | undefined;
 }
 
 export interface Planned {

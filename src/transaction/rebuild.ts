@@ -2,6 +2,7 @@ import type { EngineView } from "../engine/backend.ts";
 import { ShimctlError } from "../error.ts";
 import type { Bases } from "../handler/asked.ts";
 import type { Handler } from "../handler/model.ts";
+import { countsTold } from "./counts.ts";
 import { type Holds, holdsAfter, withHolds } from "./hold.ts";
 import type { JournalLine } from "./journal.ts";
 import {
@@ -41,10 +42,12 @@ export function rebuildRecord(
   );
   const folders = journal.flatMap((line) => (line.step === "begin" ? line.folders : []));
   const restarts = restartsOf(journal, now);
+  const counts = countsTold(journal);
   const rebuilt = {
     ...record,
     folders: [...new Set(folders)],
     ...(restarts.length === 0 ? {} : { restarts }),
+    ...(counts === undefined ? {} : { counts }),
   };
   return withHolds(rebuilt, holdsTold(journal), now);
 }

@@ -143,6 +143,8 @@ export const NodeRecord = z.lazy(() =>
     /** Of this node's engine, over all owners and reboots; those of the last day. */
     restarts: z.optional(z.array(Restart)),
     counts: z.optional(Counts),
+    /** How long the last operation waited for the node's lock. */
+    lockWaitMs: z.optional(z.number()),
     /** By owner; `*`: the whole node. */
     holds: z.optional(z.record(z.string(), Hold)),
   }),

@@ -12,13 +12,14 @@ import { sha256 } from "../sha256.ts";
 import { activate, bringBack, cannotVerify, type RestartLine } from "./activate.ts";
 import { asItWas } from "./as_it_was.ts";
 import { commitFile } from "./commit.ts";
+import { reasonOf } from "./counts.ts";
 import type { Environment } from "./environment.ts";
 import { gather, readEngine, withEdits } from "./gather.ts";
 import { holdsAfter } from "./hold.ts";
 import { type Unfinished, unfinished } from "./journal.ts";
 import { mergeForeign } from "./merge.ts";
 import { withState } from "./outcome.ts";
-import { cleanFolders, makeFolders, missingFolders, recordEpoch, recordOwner } from "./owner.ts";
+import { cleanFolders, makeFolders, missingFolders, recordOwner, recordUndone } from "./owner.ts";
 import { rebuildRecord } from "./rebuild.ts";
 import { adoptedBy, type Pending, rootOf, withOwner, withRoot } from "./record.ts";
 import { holdAgain } from "./restraint.ts";
@@ -83,11 +84,13 @@ export async function recover(env: Environment, state: NodeState, why?: string):
         adopted: begin.adopted,
         pending: work.pending ?? (operation.restart === undefined ? { since: begin.time } : undefined),
         holds: holdsAfter(state.readRecord().record, begin.owner, begin.command, begin.caller, env.now()),
+        mended: begin.mends,
+        caller: begin.caller,
       });
     } else {
       await undo(work);
       if (operation.restart !== undefined) await reactivate(work, operation.restart, resumed.against);
-      if (begin.order !== undefined) recordEpoch(work.env, state, begin.owner, begin.order);
+      recordUndone(work.env, state, begin.owner, begin.order);
     }
     const reason = outcome === "undone" ? { why: why ?? "it was cut short" } : {};
     state.append(begin.operation, { step: "end", result: outcome, ...reason });
@@ -186,7 +189,17 @@ async function resume(work: Work): Promise<"finished" | { readonly against: stri
     const { format: _, time: __, operation: id, ...line } = restart;
     state.append(id, line);
   }
-  const verdict = await activate(env, activation, state, begin.operation, begin.owner, restart, restarted);
+  const reason = reasonOf(begin.command, operation.intents.length > 0);
+  const verdict = await activate(
+    env,
+    activation,
+    state,
+    begin.operation,
+    begin.owner,
+    restart,
+    restarted,
+    reason,
+  );
   // What was broken before cannot speak against what was done.
   if (verdict.kind !== "served" && restart.broken !== true) {
     const isOver = activation.undoOnTimeout && env.signal?.aborted !== true;

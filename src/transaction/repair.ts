@@ -311,6 +311,7 @@ async function bringIntoEffect(
       onDisk: view?.state.handlers ?? [],
     },
     ground,
+    "repair",
   );
 }
 

@@ -39,19 +39,29 @@ export function refuseOverBudget(restarts: readonly Restart[], budget: Budget, n
     [hour, budget.hour, "an hour"],
     [day, budget.day, "a day"],
   ] as const) {
-    const within = restarts.filter(({ time }) => {
-      const age = now.getTime() - Date.parse(time);
-      return age < span && age > -skewMs;
-    });
-    if (within.length < most) continue;
-    const oldest = within.at(-most)?.time ?? now.toISOString();
+    const made = within(restarts, span, now);
+    if (made.length < most) continue;
+    const oldest = made.at(-most)?.time ?? now.toISOString();
     const free = new Date(Date.parse(oldest) + span).toISOString();
     throw new ShimctlError(
       "held",
-      `Held, as the engine was restarted ${within.length} times within ${words} by shimctl already`,
+      `Held, as the engine was restarted ${made.length} times within ${words} by shimctl already`,
       { hint: `wait until ${free}, or run it by hand with --retry`, retryable: true },
     );
   }
+}
+
+/** How many restarts there are left within each span. */
+export function restartsLeft(restarts: readonly Restart[], budget: Budget, now: Date): Budget {
+  const left = (span: number, most: number) => Math.max(0, most - within(restarts, span, now).length);
+  return { hour: left(hour, budget.hour), day: left(day, budget.day) };
+}
+
+function within(restarts: readonly Restart[], span: number, now: Date): Restart[] {
+  return restarts.filter(({ time }) => {
+    const age = now.getTime() - Date.parse(time);
+    return age < span && age > -skewMs;
+  });
 }
 
 /** With one more restart, without those that count no more. */

@@ -6,6 +6,7 @@ import { randomUUID } from "../host/random.ts";
 import { isSame } from "../same.ts";
 import { sha256 } from "../sha256.ts";
 import { refuseAutomatic } from "./automatic.ts";
+import { refuseContended, releaseContended } from "./contention.ts";
 import {
   type Effected,
   foreignEdits,
@@ -57,6 +58,7 @@ export async function preview(
   if ("result" in request) return request;
   const turn = turnOf(env, state, request);
   if ("result" in turn) return turn;
+  refuseContended(env, state, turn);
   const { seen, view } = readEngine(env.host, env.backend, env.site);
   state.rebuild(() => rebuildRecord(view, env.site.rootFile, state.journal(), env.now()));
   const planned = prepare(env, turn, seen, view, recordedOf(env, state, request));
@@ -93,6 +95,7 @@ export async function run(env: Environment, ask: Request | Deferred): Promise<Ou
     if ("result" in request) return { ...request, notes: [...notes, ...request.notes] };
     const turn = turnOf(env, state, request);
     if ("result" in turn) return { ...turn, notes };
+    refuseContended(env, state, turn);
     return await change(env, turn, state, notes);
   } catch (error) {
     if (notes.length === 0) throw error;
@@ -314,22 +317,27 @@ async function inEffect(
   if (progress.first !== undefined) {
     throwIfStopped(env);
     const { effect } = progress.first;
-    const effected = await takeEffect(env, state, operation, effect, progress.ground);
+    const effected = await takeEffect(env, state, operation, effect, progress.ground, "change");
     finish(env, state, operation, request, planned, progress, effected.pending);
     return effected;
   }
-  const { pending } = rootOf(state.readRecord().record, env.site.rootFile);
+  const { pending: owing } = rootOf(state.readRecord().record, env.site.rootFile);
+  const isUnserved = owing === undefined && request.mends?.cause === "not-served";
+  const pending = isUnserved ? { since: env.now().toISOString() } : owing;
   const idle: Effected = {
-    restart: { done: false, needed: pending !== undefined, words: "nothing to restart for" },
+    restart: { done: false, needed: owing !== undefined, words: "nothing to restart for" },
     served: false,
-    pending,
+    pending: owing,
   };
   const ground =
     env.activation === undefined || pending === undefined
       ? undefined
       : await prepareGround(env, state, planned.effect, planned.seen, true);
   progress.ground = ground;
-  if (ground === undefined || pending === undefined) {
+  const isServed =
+    ground?.baseline.kind === "running" &&
+    isSubset(planned.effect.expectation.present, ground.baseline.served);
+  if (ground === undefined || pending === undefined || (isUnserved && isServed)) {
     progress.hold = rememberFound(env, state, request, planned);
     return idle;
   }
@@ -343,11 +351,12 @@ async function inEffect(
     const { folders } = state.readRecord().record;
     begin(env, state, operation, request, { ...planned, previous }, folders);
     progress.first = planned;
-    effected = await takeEffect(env, state, operation, planned.effect, ground);
+    effected = await takeEffect(env, state, operation, planned.effect, ground, "pending");
     state.append(operation, { step: "complete" });
   }
   const { bases, order } = planned;
-  recordOwner(env, state, request.owner, planned.handlers, { bases, order });
+  const mended = owed === "restart" ? request.mends : undefined;
+  recordOwner(env, state, request.owner, planned.handlers, { bases, order, mended, caller: env.caller });
   if (owed === "restart") state.append(operation, { step: "end", result: "changed" });
   return effected;
 }
@@ -433,6 +442,9 @@ function begin(
     ...(Object.keys(planned.recorded.bases).length === 0 ? {} : { previousBases: planned.recorded.bases }),
     ...(request.intent.command === "rollback" ? { reverts: [...request.intent.reverts] } : {}),
     ...(env.caller === undefined ? {} : { caller: env.caller }),
+    ...(request.mends === undefined
+      ? {}
+      : { mends: { cause: request.mends.cause, handlers: [...request.mends.handlers] } }),
   });
 }
 
@@ -493,7 +505,8 @@ function finish(
   const holds = holdsAfter(before, owner, intent.command, env.caller, env.now());
   const { bases, order } = planned;
   const adopted = adoptedIn(progress.adopting);
-  const left = { bases, adopted, order, pending, holds };
+  const { mends: mended } = request;
+  const left = { bases, adopted, order, pending, holds, mended, caller: env.caller };
   const record = recordOwner(env, state, owner, planned.handlers, left);
   progress.hold = holdOf(record, owner, env.now());
   state.append(operation, { step: "end", result: "changed" });
@@ -522,14 +535,24 @@ function rememberFound(
     const holds = holdsAfter(record, owner, intent.command, env.caller, env.now());
     changeHolds(state, holds, env.caller.who, env.now());
   }
+  if (isWanted && env.caller?.automatic === false) releaseContended(state, owner, env.caller.who, env.now());
   // A folder of ours that could not be removed with the last handler may go now.
   const isUnused = !lost && Object.keys(record.roots).length === 0 && record.folders.length > 0;
   if (same && isUnused) cleanFolders(env, state, []);
   const next =
     same && !rebuilt
       ? state.readRecord().record
-      : recordOwner(env, state, owner, planned.handlers, { bases, order, pending: "as it was" });
+      : recordOwner(env, state, owner, planned.handlers, {
+          bases,
+          order,
+          pending: "as it was",
+          caller: env.caller,
+        });
   return holdOf(next, owner, env.now());
+}
+
+function isSubset(some: readonly string[], all: readonly string[]): boolean {
+  return some.every((name) => all.includes(name));
 }
 
 function asChange(edit: FileEdit): Change {

@@ -155,7 +155,7 @@ test("a first write that fails leaves no folder and no record of one", async () 
   });
   expect(node.tree()).toEqual(before);
   const record = JSON.parse(readFileSync(`${node.root}${folder}/record.json`, "utf8"));
-  expect(record).toEqual({ format: 2, roots: {}, folders: [] });
+  expect(record).toEqual({ format: 2, roots: {}, folders: [], counts: { undone: 1 } });
   expect(lstatSync(`${node.root}${folder}`).mode & 0o777).toBe(0o700);
 });
 

@@ -1,0 +1,389 @@
+import { dirname } from "node:path/posix";
+import { ExitCode, ShimctlError } from "../error.ts";
+import { sleep } from "../host/sleep.ts";
+import { isSame } from "../same.ts";
+import { contend, contendedError, contendedOf, isNewer, isTooOften } from "../transaction/contention.ts";
+import type { Drift } from "../transaction/drift.ts";
+import type { Environment } from "../transaction/environment.ts";
+import type { Change, Outcome } from "../transaction/outcome.ts";
+import type { Request } from "../transaction/plan.ts";
+import { entryOf, handlersIn, type Root, rootOf } from "../transaction/record.ts";
+import { preview, run } from "../transaction/run.ts";
+import { openState, stateFolder } from "../transaction/state.ts";
+import type { Looked, Needs } from "../watch/looked.ts";
+import { parseTally, tallyVariable } from "../watch/tally.ts";
+import { environment, handlerFile, ownerOf, requestOf, underLock } from "./change.ts";
+import type { Io } from "./io.ts";
+import { refuseManaged } from "./lasting.ts";
+import type { Log } from "./log.ts";
+import { explained, type Node, openNode } from "./node.ts";
+import type { Parsed } from "./options.ts";
+import { asShimctlError, changeDocument, errorText, exitOf, problemText } from "./output.ts";
+import { type Report, reportOf, type Unreadable } from "./report.ts";
+
+/** The variable in which the program that holds the node names itself to its looks, by its process. */
+export const parentVariable = "SHIMCTL_WATCH_PARENT";
+
+/** `watch --once`: one look, and what has to be done then. Nobody is taken to be watching. */
+export async function watchOnce(io: Io, log: Log, parsed: Parsed): Promise<number> {
+  const automatic: Parsed = { ...parsed, options: { ...parsed.options, automatic: true } };
+  if (parsed.options.epoch === "now") {
+    throw new ShimctlError("usage", "Cannot use --epoch now with --once, as each look would be a newer one", {
+      hint: "pass the time at which this was decided: --epoch 2026-09-01T12:00:00Z",
+    });
+  }
+  const stop = new AbortController();
+  const signal = AbortSignal.any([io.signal, stop.signal]);
+  const over = new AbortController();
+  void endWithParent(io.env[parentVariable], stop, over.signal);
+  try {
+    return await look({ ...io, out: io.out, err: io.err, now: io.now, signal }, log, automatic);
+  } finally {
+    over.abort();
+  }
+}
+
+/** Without whoever started this look, nobody would end it. */
+async function endWithParent(
+  parent: string | undefined,
+  stop: AbortController,
+  over: AbortSignal,
+): Promise<void> {
+  if (parent === undefined) return;
+  const { ownParent } = await import("../host/self.ts");
+  while (!over.aborted) {
+    if (ownParent() !== Number(parent)) return stop.abort("SIGTERM");
+    await sleep(parentPollMs, over);
+  }
+}
+
+const parentPollMs = 300;
+
+/** What a look knows by now; each part is there once it was found out. */
+interface Found {
+  readonly owner: string;
+  readonly node?: Node;
+  readonly report?: Report;
+  /** The same, where nothing else could be read. */
+  readonly told?: Report | Unreadable;
+  readonly outcome?: Outcome;
+  readonly needs?: Needs;
+  readonly key?: string;
+  readonly repaired?: boolean;
+}
+
+async function look(io: Io, log: Log, parsed: Parsed): Promise<number> {
+  let found: Found = { owner: parsed.options.owner };
+  let error: ShimctlError | undefined;
+  try {
+    const file = await handlerFile(parsed, io.signal);
+    const owner = ownerOf(parsed, file);
+    found = { owner };
+    const node = await openNode(parsed.options);
+    found = { owner, node };
+    await refuseManaged(node, parsed);
+    const request = requestOf(parsed, "install", node, owner, file, io.now());
+    const report = await reportOf(io, parsed, node);
+    found = { owner, node, told: report };
+    if ("unreadable" in report) throw report.unreadable;
+    found = { owner, node, report };
+    found = { ...found, ...(await neededOn(io, log, parsed, report, request)) };
+    const { needs } = found;
+    const isDrift = needs === "repair";
+    const acts =
+      needs !== "nothing" && !parsed.options.dryRun && !(isDrift && parsed.options.onDrift === "report");
+    if (acts) {
+      const outcome = await underLock(io, log, parsed, node, owner, (env) =>
+        isDrift ? repair(env, request, driftOf(report, owner)) : run(env, request),
+      );
+      const after = await reportOf(io, parsed, node);
+      if ("unreadable" in after) throw after.unreadable;
+      found = { owner, node, report: after, told: after, outcome, needs: "nothing", key: "", repaired: isDrift };
+    }
+  } catch (thrown) {
+    error = found.node === undefined ? asShimctlError(thrown) : explained(thrown, found.node.host);
+    // What was noted of the failure is news to whoever watches the node.
+    if (found.node !== undefined && found.needs !== undefined && io.env[tallyVariable] !== undefined)
+      found = { ...found, told: await reportOf(io, parsed, found.node) };
+  }
+  return tell(io, log, parsed, found, error);
+}
+
+/** What this look would do. Throws what keeps it from that. */
+async function neededOn(
+  io: Io,
+  log: Log,
+  parsed: Parsed,
+  report: Report,
+  request: Request,
+): Promise<Pick<Found, "outcome" | "needs" | "key">> {
+  const { node, record, root, open, running } = report;
+  const { owner } = request;
+  const env = environment(io, log, parsed, node, () => undefined);
+  // Nothing is restarted here: the running engine was asked already.
+  env.activation?.live.close();
+  const outcome = await preview(env, request);
+  if (outcome.result === "superseded") return { outcome, needs: "nothing", key: "superseded" };
+  if (open.length > 0) return { outcome, needs: "finish", key: open.join("\n") };
+  const { rootFile } = node.site;
+  const names = (handlers: readonly { readonly name: string }[]) =>
+    [...handlers].sort((one, other) => (one.name < other.name ? -1 : 1));
+  const isNew =
+    entryOf(root, owner) === undefined ||
+    isNewer(record, rootFile, owner, request.incarnation, io.now()) ||
+    !isSame(names(outcome.handlers), names(handlersIn(record, rootFile, owner)));
+  if (isNew)
+    return { outcome, needs: "install", key: JSON.stringify([request.incarnation, outcome.handlers]) };
+  const drift = driftOf(report, owner);
+  const isActive = parsed.options.restart !== "none";
+  const isUnserved =
+    isActive && root.pending === undefined && drift.some(({ cause }) => cause === "not-served");
+  if (outcome.changes.length > 0 || isUnserved) {
+    const key = drift.map(({ cause, handlers }) => `${cause}: ${handlers.join(", ")}`).join("; ");
+    return { outcome, needs: "repair", key: key === "" ? "changed" : key };
+  }
+  const isOwed = isActive && root.pending !== undefined && running.answer.kind === "up";
+  return isOwed
+    ? { outcome, needs: "finish", key: `pending since ${root.pending?.since}` }
+    : { outcome, needs: "nothing", key: "" };
+}
+
+/** What others have done to the owner's handlers, what a running engine does not serve among it. */
+function driftOf({ drift, running, handlers }: Report, owner: string): Drift[] {
+  const own = drift.filter((each) => each.owner === owner);
+  const notServed = running.notServed.filter((name) =>
+    handlers.some((handler) => handler.name === name && handler.owner === owner),
+  );
+  if (notServed.length === 0) return own;
+  const message = `on disk and not served: ${notServed.join(", ")}`;
+  return [...own, { owner, cause: "not-served", handlers: notServed, message }];
+}
+
+/** Mends drift under the lock, and counts it; what was mended too often already is left to a person. */
+function repair(env: Environment, request: Request, drift: readonly Drift[]): Promise<Outcome> {
+  const { owner } = request;
+  let theirs: readonly Change[] = [];
+  const [first] = drift;
+  return preview(env, request)
+    .then(({ changes }) => {
+      theirs = changes;
+    })
+    .then(() =>
+      run(env, {
+        owner,
+        decide(_, state) {
+          // Without a file to change, only a restart is left.
+          const cause = theirs.length === 0 ? "not-served" : (first?.cause ?? "gone");
+          const named = [...new Set(drift.flatMap(({ handlers }) => handlers))].sort();
+          const asked = request.intent.command === "install" ? request.intent.handlers : [];
+          const handlers = named.length > 0 ? named : asked.map(({ handler }) => handler.name);
+          const root = rootOf(state.readRecord().record, env.site.rootFile);
+          if (!isTooOften(root, owner, handlers, env.now()))
+            return { ...request, mends: { cause, handlers } };
+          const contended = contendedOf(root, owner) ?? contend(env, state, owner, { cause, handlers });
+          throw new Contended(contendedError(owner, contended), theirs);
+        },
+      }),
+    )
+    .catch(async (error: unknown) => {
+      const met = contentionIn(error);
+      throw met === undefined ? error : await met.withDiff();
+    });
+}
+
+/** Another writer was met, and this is what it did last. */
+class Contended extends Error {
+  readonly #error: ShimctlError;
+  readonly #theirs: readonly Change[];
+
+  constructor(error: ShimctlError, theirs: readonly Change[]) {
+    super(error.message);
+    this.#error = error;
+    this.#theirs = theirs;
+  }
+
+  async withDiff(): Promise<ShimctlError> {
+    const { redactedPatch } = await import("./redacted_patch.ts");
+    const patches = await Promise.all(
+      this.#theirs.map(({ path, before, after }) => redactedPatch({ path, before: after, after: before })),
+    );
+    const { code, message, facts } = this.#error;
+    return new ShimctlError(code, message, { ...facts, diff: patches.join("") });
+  }
+}
+
+function contentionIn(error: unknown): Contended | undefined {
+  if (error instanceof Contended) return error;
+  return error instanceof Error && error.cause !== undefined ? contentionIn(error.cause) : undefined;
+}
+
+async function tell(
+  io: Io,
+  log: Log,
+  parsed: Parsed,
+  found: Found,
+  error: ShimctlError | undefined,
+): Promise<number> {
+  const { owner, outcome, report } = found;
+  const { json, dryRun } = parsed.options;
+  const metrics = await metricsOf(io, parsed, found, error);
+  const looked = { ...lookedOf(io, parsed, found, error), ...(metrics === undefined ? {} : { metrics }) };
+  if (json) {
+    const { result } = looked;
+    const drift = report === undefined ? [] : driftOf(report, owner);
+    io.out(changeDocument("watch", owner, dryRun, outcome, error, { result, drift, watch: looked }));
+  } else {
+    if (error !== undefined && !isContended(found, error)) throw error;
+    for (const note of outcome?.notes ?? []) log.warn(note);
+    for (const warning of outcome?.warnings ?? []) log.warn(problemText(warning));
+    if (error !== undefined) io.err(errorText(error));
+    else io.out(`${looked.result}: ${looked.reason}\n`);
+  }
+  if (error !== undefined) return exitOf(error);
+  return looked.result === "drifted"
+    ? ExitCode.drifted
+    : looked.result === "broken"
+      ? ExitCode.broken
+      : ExitCode.done;
+}
+
+function isContended({ node, owner, report }: Found, error: ShimctlError): boolean {
+  if (error.code !== "held" || node === undefined) return false;
+  return (
+    error.message.startsWith("Contended") ||
+    (report !== undefined && contendedOf(report.root, owner) !== undefined)
+  );
+}
+
+/** For whoever holds the node: what was found and done. */
+function lookedOf(io: Io, parsed: Parsed, found: Found, error: ShimctlError | undefined): Looked {
+  const { owner, node, report, outcome, needs = "nothing", key = "", repaired = false } = found;
+  const changed = found.outcome !== undefined && needs === "nothing" && outcome?.result === "changed";
+  const { ready, reason } = readiness(found, error);
+  const isOff = report?.result === "broken";
+  const result =
+    error !== undefined
+      ? isContended(found, error)
+        ? "contended"
+        : resultOf(error)
+      : outcome?.result === "superseded"
+        ? "superseded"
+        : needs !== "nothing"
+          ? "drifted"
+          : isOff
+            ? "broken"
+            : repaired
+              ? "repaired"
+              : (outcome?.result ?? "unchanged");
+  const until =
+    error?.code === "held" && report !== undefined ? heldUntil(io, report.root, owner, node) : undefined;
+  return {
+    result,
+    needs,
+    key,
+    ready,
+    reason,
+    folders: node === undefined ? [] : foldersOf(node, report, parsed),
+    ...(until === undefined ? {} : { until }),
+    ...(error === undefined ? {} : { error: errorText(error).trimEnd() }),
+    failed: error !== undefined,
+    changed: changed || (repaired && error === undefined),
+  };
+}
+
+/** For who serves them. Nothing is told of a node that could not be found. */
+async function metricsOf(
+  io: Io,
+  parsed: Parsed,
+  found: Found,
+  error: ShimctlError | undefined,
+): Promise<string | undefined> {
+  const text = io.env[tallyVariable];
+  const report = found.told ?? found.report;
+  if (text === undefined || report === undefined) return undefined;
+  const { checks, failures, superseded, lastSuccess } = parseTally(text);
+  const failed = error === undefined ? 0 : 1;
+  const isLate = found.outcome?.result === "superseded";
+  const [{ factsOf }, { render }, { revision }, { default: packageJson }] = await Promise.all([
+    import("./collect.ts"),
+    import("../metrics/prometheus.ts"),
+    import("../revision.ts"),
+    import("../../package.json", { with: { type: "json" } }),
+  ]);
+  const now = io.now();
+  return render(
+    factsOf(report, {
+      version: packageJson.version,
+      revision,
+      budget: parsed.options.budget,
+      now,
+      superseded: Math.max(superseded, isLate ? 1 : 0),
+      lastSuccess: lastSuccess === 0 ? undefined : lastSuccess,
+      watch: { checks: checks + 1, failures: failures + failed, lastCheck: now.getTime() / 1000 },
+    }),
+  );
+}
+
+function resultOf(error: ShimctlError): string {
+  if (error.code === "held") return "held";
+  const isRefusal =
+    error.code !== "internal" && error.code !== "interrupted" && error.facts.state === undefined;
+  return isRefusal ? "refused" : "failed";
+}
+
+/** The record may have been written since the report was made. */
+function heldUntil(io: Io, root: Root, owner: string, node: Node | undefined): number | undefined {
+  const now =
+    node === undefined
+      ? root
+      : rootOf(openState((path) => node.host.real(path), io.now).readRecord().record, node.site.rootFile);
+  const until = Object.hasOwn(now.held ?? {}, owner)
+    ? Date.parse(now.held?.[owner]?.until ?? "")
+    : Number.NaN;
+  return Number.isNaN(until) ? undefined : until;
+}
+
+/** Whether every handler that is asked for is proved to be served, and why not. */
+function readiness(
+  { owner, report, outcome, needs = "nothing", key = "" }: Found,
+  error: ShimctlError | undefined,
+): Pick<Looked, "ready" | "reason"> {
+  const not = (reason: string) => ({ ready: false, reason });
+  if (report === undefined) return not(error?.message ?? "nothing is known of the node yet");
+  const { running, root, open, problems } = report;
+  const names = (outcome?.handlers ?? handlersIn(report.record, report.node.site.rootFile, owner)).map(
+    ({ name }) => name,
+  );
+  // A late incarnation has nothing of its own to be ready for; what is there may be served all the same.
+  if (error !== undefined) return not(error.message);
+  if (outcome?.result === "superseded") return not(`superseded: ${outcome.restart.words}`);
+  if (open.length > 0) return not(open[0] ?? "");
+  if (needs === "repair") return not(`others have changed what was installed: ${key}`);
+  if (needs === "install") return not("what is asked for is not installed yet");
+  const [broken] = problems.filter(({ severity }) => severity === "error");
+  if (broken !== undefined) return not(broken.message);
+  if (running.served === undefined) return not("the engine does not answer on its CRI socket");
+  const missing = names.filter((name) => !running.served?.includes(name));
+  if (missing.length > 0) return not(`not served: ${missing.join(", ")}`);
+  if (root.pending !== undefined) return not("what was written awaits a start of the engine");
+  return { ready: true, reason: `${names.toSorted().join(", ") || "nothing"} served` };
+}
+
+/** Where a change would make a look worth its while, as seen from here. */
+function foldersOf({ host, site }: Node, report: Report | undefined, parsed: Parsed): string[] {
+  const files = [site.rootFile, ...(report?.view.state.loaded ?? []), `${stateFolder}/record.json`];
+  const real = (path: string): string[] => {
+    try {
+      return [host.real(path)];
+    } catch {
+      return [];
+    }
+  };
+  const folders = [
+    // Where a path leads through a link, either end may be another one soon.
+    ...files.flatMap((path) => [...real(dirname(path)), ...real(path).map((at) => dirname(at))]),
+    ...[...(report?.seen.folders ?? [])].flatMap(([path, names]) => (names === undefined ? [] : real(path))),
+    ...(parsed.options.file === undefined ? [] : [dirname(parsed.options.file)]),
+  ];
+  return [...new Set(folders)];
+}

@@ -1,0 +1,27 @@
+import { readFileSync } from "node:fs";
+import process from "node:process";
+
+/** This very program, as another process of it is started: under Bun or Deno, the script and its flags stand before the arguments. */
+export function ownCommand(): { readonly program: string; readonly args: readonly string[] } {
+  const given = readFileSync("/proc/self/cmdline", "utf8").split("\0").slice(0, -1);
+  const own = process.argv.length - 2;
+  return { program: process.execPath, args: given.slice(1, given.length - own) };
+}
+
+/** Who has started this process; another one once that has ended. proc_pid_stat(5): the name may hold anything. */
+export function ownParent(): number {
+  const stat = readFileSync("/proc/self/stat", "utf8");
+  return Number(stat.slice(stat.lastIndexOf(")") + 2).split(" ")[1]);
+}
+
+/** What this process holds for itself alone, and all that it shows, in bytes; `undefined` where the kernel does not say. */
+export function ownMemory(): { readonly own: number; readonly total: number } | undefined {
+  try {
+    const text = readFileSync("/proc/self/smaps_rollup", "utf8");
+    const bytes = (key: string) =>
+      Number(new RegExp(`^${key}: *(\\d+) kB$`, "m").exec(text)?.[1] ?? 0) * 1024;
+    return { own: bytes("Private_Dirty"), total: bytes("Rss") };
+  } catch {
+    return undefined;
+  }
+}

@@ -1,0 +1,197 @@
+import { ShimctlError } from "../error.ts";
+import { randomUUID } from "../host/random.ts";
+import type { Environment } from "./environment.ts";
+import { compareEpochs, type Incarnation, latestOf } from "./epoch.ts";
+import type { Request } from "./plan.ts";
+import {
+  type Contended,
+  type NodeRecord,
+  orderIn,
+  ownersOf,
+  type Repair,
+  type Root,
+  rootOf,
+} from "./record.ts";
+import type { NodeState } from "./state.ts";
+
+/** What keeps two programs from undoing each other's work without end. */
+
+const dayMs = 86_400_000;
+/** A clock that is set back by more than that was wrong before. */
+const skewMs = 3_600_000;
+/** As often a change of others is mended within a day; whoever makes it once more will make it again. */
+const mendedADay = 2;
+
+/** What others had done to an owner's handlers. */
+export type Mended = Pick<Repair, "cause" | "handlers">;
+
+/**
+ * Whether what others do to these handlers was mended as often as it is within a day, whatever it was each time: a
+ * program that writes its own file anew leaves once nothing of ours, and once what it had read before.
+ */
+export function isTooOften(
+  { repairs = [] }: Root,
+  owner: string,
+  handlers: readonly string[],
+  now: Date,
+): boolean {
+  const same = lately(repairs, now).filter(
+    (each) => each.owner === owner && each.handlers.some((name) => handlers.includes(name)),
+  );
+  return same.length >= mendedADay;
+}
+
+/** What an owner's automatic runs leave alone, where that is so. */
+export function contendedOf({ contended = {} }: Root, owner: string): Contended | undefined {
+  return Object.hasOwn(contended, owner) ? contended[owner] : undefined;
+}
+
+/** Throws `held` for an automatic run where another writer was met; a newer incarnation and an uninstall go on. */
+export function refuseContended(env: Environment, state: NodeState, request: Request): void {
+  const { owner, incarnation, intent } = request;
+  if (env.caller?.automatic !== true || intent.command === "uninstall") return;
+  const { record } = state.readRecord();
+  const { rootFile } = env.site;
+  const contended = contendedOf(rootOf(record, rootFile), owner);
+  if (contended === undefined || isNewer(record, rootFile, owner, incarnation, env.now())) return;
+  throw contendedError(owner, contended);
+}
+
+/** What is said of an owner whose handlers another writer takes away. @param diff what that did last, secrets redacted */
+export function contendedError(
+  owner: string,
+  { since, cause, handlers }: Contended,
+  diff = "",
+): ShimctlError {
+  const release = `shimctl release${owner === "default" ? "" : ` --owner ${owner}`}`;
+  return new ShimctlError(
+    "held",
+    `Contended, as another program changes ${handlers.join(", ")} again and again: ${cause}, found at ${since}`,
+    {
+      hint: `find that program and end it, then run \`${release}\`; a person's own install goes through as well`,
+      ...(diff === "" ? {} : { diff }),
+    },
+  );
+}
+
+/** Notes, for good, that another writer was met. The caller holds the node's lock. */
+export function contend(
+  env: Environment,
+  state: NodeState,
+  owner: string,
+  { cause, handlers }: Mended,
+): Contended {
+  const { record } = state.readRecord();
+  const { rootFile } = env.site;
+  const contended: Contended = { since: env.now().toISOString(), cause, handlers: [...handlers] };
+  const root = rootOf(record, rootFile);
+  const all = { ...root.contended, [owner]: contended };
+  state.writeRecord(withFields(record, rootFile, root.repairs ?? [], all));
+  state.append(randomUUID(), {
+    step: "hold",
+    owner,
+    reason: `another program changes ${handlers.join(", ")} again and again: ${cause}`,
+    who: env.caller?.who ?? "shimctl",
+  });
+  return contended;
+}
+
+/**
+ * The record once an owner was changed: what was mended is counted, and a person, a newer incarnation or the owner's
+ * end begin the count anew. @param ends whether it is one of these
+ */
+export function contentionAfter(
+  record: NodeRecord,
+  rootFile: string,
+  owner: string,
+  mended: Mended | undefined,
+  ends: boolean,
+  now: Date,
+): NodeRecord {
+  const root = rootOf(record, rootFile);
+  if (mended === undefined && root.repairs === undefined && root.contended === undefined) return record;
+  const { [owner]: own, ...others } = root.contended ?? {};
+  const contended = own === undefined || ends ? others : { ...others, [owner]: own };
+  const recent = lately(root.repairs ?? [], now).filter((each) => !ends || each.owner !== owner);
+  if (mended === undefined) return withFields(record, rootFile, recent, contended);
+  const { cause, handlers } = mended;
+  const repair = { time: now.toISOString(), owner, cause, handlers: [...handlers] };
+  const { counts = {} } = record;
+  const sum = (counts.repairs?.[cause] ?? 0) + 1;
+  return {
+    ...withFields(record, rootFile, [...recent, repair], contended),
+    counts: { ...counts, repairs: { ...counts.repairs, [cause]: sum } },
+  };
+}
+
+/** Whether somebody has to be told that automatic runs of an owner go on. */
+export function hasEnded(before: NodeRecord, after: NodeRecord, rootFile: string, owner: string): boolean {
+  return (
+    contendedOf(rootOf(before, rootFile), owner) !== undefined &&
+    contendedOf(rootOf(after, rootFile), owner) === undefined
+  );
+}
+
+/**
+ * Lets automatic runs of an owner, or of all, go on in spite of another writer. The caller holds the node's lock.
+ * @returns whether there was one
+ */
+export function releaseContended(
+  state: NodeState,
+  owner: string | undefined,
+  who: string,
+  now: Date,
+): boolean {
+  const { record } = state.readRecord();
+  const released = new Set<string>();
+  let next = record;
+  for (const [rootFile, { contended = {} }] of Object.entries(record.roots))
+    for (const each of Object.keys(contended)) {
+      if (owner !== undefined && each !== owner) continue;
+      next = contentionAfter(next, rootFile, each, undefined, true, now);
+      released.add(each);
+    }
+  if (released.size === 0) return false;
+  state.writeRecord(next);
+  for (const each of released) state.append(randomUUID(), { step: "release", owner: each, who });
+  return true;
+}
+
+/** Whether an incarnation is newer than what is recorded of its owner. */
+export function isNewer(
+  record: NodeRecord,
+  rootFile: string,
+  owner: string,
+  incarnation: Incarnation | undefined,
+  now: Date,
+): boolean {
+  if (incarnation === undefined) return false;
+  const latest = latestOf(orderIn(record, rootFile, owner, now));
+  if (latest === undefined) return Object.hasOwn(ownersOf(record, rootFile), owner);
+  return (compareEpochs(incarnation.epoch, latest.epoch) ?? 0) > 0;
+}
+
+function lately(repairs: readonly Repair[], now: Date): Repair[] {
+  return repairs.filter(({ time }) => {
+    const age = now.getTime() - Date.parse(time);
+    return age < dayMs && age > -skewMs;
+  });
+}
+
+function withFields(
+  record: NodeRecord,
+  rootFile: string,
+  repairs: readonly Repair[],
+  contended: Readonly<Record<string, Contended>>,
+): NodeRecord {
+  const { repairs: _, contended: __, ...rest } = rootOf(record, rootFile);
+  const isKnown = Object.hasOwn(record.roots, rootFile);
+  const more = {
+    ...(repairs.length === 0 ? {} : { repairs: [...repairs] }),
+    ...(Object.keys(contended).length === 0 ? {} : { contended: { ...contended } }),
+  };
+  const isSaid = Object.keys(more).length + Object.keys(rest).length + Object.keys(rest.owners).length > 1;
+  const { [rootFile]: ___, ...others } = record.roots;
+  if (!isSaid) return isKnown ? { ...record, roots: others } : record;
+  return { ...record, roots: { ...others, [rootFile]: { ...rest, ...more } } };
+}
