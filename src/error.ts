@@ -28,6 +28,7 @@ export type ErrorCode =
   | "engine-failed"
   | "undo-failed"
   | "cannot-verify"
+  | "cannot-label"
   | "held"
   | "lock-timeout"
   | "conflict"
@@ -45,6 +46,7 @@ const exitCodes: Record<ErrorCode, ExitCode> = {
   "engine-failed": ExitCode.undone,
   "undo-failed": ExitCode.undoFailed,
   "cannot-verify": ExitCode.cannotVerify,
+  "cannot-label": ExitCode.cannotVerify,
   held: ExitCode.held,
   "lock-timeout": ExitCode.lockTimeout,
   conflict: ExitCode.conflict,

@@ -22,6 +22,7 @@ import type { Io } from "./io.ts";
 import { lastingNote, refuseKept, refuseManaged } from "./lasting.ts";
 import type { Log } from "./log.ts";
 import { explained, liveOptions, type Node, openNode } from "./node.ts";
+import { clusterOf, refuseNodeAsk } from "./node_object.ts";
 import { type Parsed, shown } from "./options.ts";
 import { asShimctlError, changeDocument, exitOf, problemText, supersededText } from "./output.ts";
 import { readInput } from "./read_input.ts";
@@ -50,6 +51,7 @@ export async function carryOut(
   try {
     const file = await handlerFile(parsed, io.signal);
     owner = ownerOf(parsed, file);
+    await refuseNodeAsk(io, parsed);
     node = await openNode(parsed.options);
     await refuseManaged(node, parsed);
     const request = requested(node, owner, file);
@@ -60,6 +62,9 @@ export async function carryOut(
         )
       : await untilUnused(io, log, parsed, node, request);
     const note = lastingNote(node, parsed, outcome);
+    const { nodeLabel, removeTaint } = parsed.options;
+    if (parsed.options.dryRun && (nodeLabel ?? removeTaint) !== undefined)
+      outcome = { ...outcome, notes: [...outcome.notes, "a dry run does not ask the Kubernetes API"] };
     if (note !== undefined) outcome = { ...outcome, notes: [...outcome.notes, note] };
   } catch (thrown) {
     const error = await withDiff(node === undefined ? asShimctlError(thrown) : explained(thrown, node.host));
@@ -69,13 +74,15 @@ export async function carryOut(
   }
   if (parsed.options.json) {
     const adopted = await adoptedEntries(outcome.adopted);
-    io.out(changeDocument(command, owner, parsed.options.dryRun, outcome, undefined, { adopted }));
-    return 0;
+    const failure = outcome.node?.failure;
+    io.out(changeDocument(command, owner, parsed.options.dryRun, outcome, failure, { adopted }));
+    return failure === undefined ? 0 : exitOf(failure);
   }
   for (const note of outcome.notes) log.warn(note);
   for (const warning of outcome.warnings) log.warn(problemText(warning));
   io.out(summary(owner, parsed.options.dryRun, outcome));
   for (const { diff } of await adoptedEntries(outcome.adopted)) if (diff !== null) io.out(diff);
+  if (outcome.node?.failure !== undefined) throw outcome.node.failure;
   return 0;
 }
 
@@ -175,6 +182,7 @@ export function environment(
       onStep(name);
     },
     activation: activationOf(io, log, parsed, node),
+    cluster: clusterOf(io, parsed),
     caller: { automatic: isAutomatic(io, parsed), who: whoRuns(io) },
     proveWith:
       proveWith === undefined
@@ -349,6 +357,8 @@ function summary(owner: string, dryRun: boolean, outcome: Outcome): string {
     ...outcome.pendingRemoval.map((name) => `'${name}' is kept while pods use it: a later apply removes it`),
     ...outcome.pendingForeign.map((path) => `not in effect yet: ${path}, which somebody else changed`),
   ];
+  if (outcome.node !== undefined && outcome.node.done.length > 0)
+    later.push(`node '${outcome.node.name}': ${outcome.node.done.join(", ")}`);
   if (outcome.hold !== undefined) {
     const release = `shimctl release${owner === "default" ? "" : ` --owner ${owner}`}`;
     later.push(`automatic runs of owner '${owner}' only report from now on: \`${release}\` lets them go on`);

@@ -7,4 +7,11 @@ export interface Io {
   readonly errIsTerminal: boolean;
   readonly signal: AbortSignal;
   now(): Date;
+  /** Where the pod's service account is, and how patient we are, instead of the usual. Milliseconds. */
+  readonly cluster?: {
+    readonly folder?: string;
+    readonly overallMs?: number;
+    readonly pauseMs?: number;
+    readonly settleMs?: number;
+  };
 }

@@ -266,6 +266,11 @@ const making: readonly OptionName[] = [
 /** What is done to the Kubernetes node, only when asked. */
 const cluster: readonly OptionName[] = ["node-name", "node-label", "remove-taint"];
 
+const labelling = [
+  "Exit code 9 with --node-label or --remove-taint can mean: the handlers are installed and served, and the",
+  "Kubernetes node is not as asked for; the same command again does only that.",
+];
+
 interface CommandSpec {
   readonly usage: string;
   readonly help: string;
@@ -282,18 +287,24 @@ export const commands = {
   install: {
     usage: "install HANDLER... | -f FILE",
     help: "add handlers to what the owner has",
+    more: labelling,
     takes: "handlers",
     options: [...change, ...making, ...cluster, ...always],
   },
   uninstall: {
     usage: "uninstall HANDLER... | --all",
     help: "remove handlers of the owner",
+    more: [
+      "Labels that the owner set on the Kubernetes node go before the first change, in a pod. Where the API cannot be",
+      "reached within 30 s, the handlers are removed all the same, and the labels with the next run that reaches it.",
+    ],
     takes: "handlers",
     options: [...change, "all", ...cluster, ...always],
   },
   apply: {
     usage: "apply -f FILE",
     help: "make the owner's handlers exactly those of a file",
+    more: labelling,
     options: [...change, ...making, ...cluster, ...always],
   },
   watch: {

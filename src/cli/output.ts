@@ -72,6 +72,7 @@ export function changeDocument(
     pendingRemoval: outcome?.pendingRemoval ?? [],
     pendingForeign: outcome?.pendingForeign ?? [],
     hold: outcome?.hold ?? null,
+    node: outcome?.node === undefined ? null : { name: outcome.node.name, done: outcome.node.done },
     warnings: (outcome?.warnings ?? []).map(problemEntry),
     notes: outcome?.notes ?? [],
     ...more,

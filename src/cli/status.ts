@@ -69,6 +69,7 @@ export async function status(io: Io, parsed: Parsed): Promise<number> {
           served: running.served?.includes(handler.name) ?? null,
           inUse: running.inUse.get(handler.name) ?? 0,
         })),
+        labels: root.labels ?? [],
         held: Object.fromEntries(held),
         holds,
         restarts,
@@ -150,6 +151,11 @@ export async function status(io: Io, parsed: Parsed): Promise<number> {
     ...Object.entries(holds).map(
       ([owner, hold]) =>
         `on hold: automatic runs of ${owner === wholeNode ? "every owner" : `owner '${owner}'`} only report, as ${holdWords(hold)}`,
+    ),
+    ...(root.labels ?? []).map(({ owner, node, key, value, pending }) =>
+      pending === undefined
+        ? `label: owner '${owner}' has set ${key}=${value} on node '${node}'`
+        : `pending: ${key}=${value} of owner '${owner}' shall go from node '${node}' since ${pending}: the next run that reaches the API does it`,
     ),
     ...(restarts.length === 0 ? [] : [`restarts: ${restarts.length} by shimctl within a day`]),
     ...problems.map(

@@ -1,7 +1,22 @@
 import type { Backend, EngineView, Site } from "../engine/backend.ts";
+import type { Handler } from "../handler/model.ts";
 import type { Host } from "../host/root.ts";
 import type { Activation } from "./activation.ts";
 import type { Caller } from "./journal.ts";
+import type { Outcome } from "./outcome.ts";
+import type { Request } from "./plan.ts";
+import type { NodeState } from "./state.ts";
+
+/** The Kubernetes node, at the two points where it may change. Both are called under the node's lock. */
+export interface Cluster {
+  /**
+   * Before the first change of an operation that leaves the owner `handlers`. @returns notes for people
+   * Throws ShimctlError `interrupted`
+   */
+  before(env: Environment, state: NodeState, owner: string, handlers: readonly Handler[]): Promise<string[]>;
+  /** After everything that was asked for is so. Never throws for what the API says: the change is done. */
+  after(env: Environment, state: NodeState, request: Request, outcome: Outcome): Promise<Outcome>;
+}
 
 /** What a transaction runs in. */
 export interface Environment {
@@ -20,6 +35,8 @@ export interface Environment {
   readonly caller?: Caller;
   /** Throws for a file that is there and that the node's system keeps as it is. */
   readonly refuseKept?: (path: string) => void;
+  /** What shall be so of the Kubernetes node that this is; absent where nobody can ask for it. */
+  readonly cluster?: Cluster;
   /** `--prove-with`: the engine's own parser on the candidate; throws where it refuses. */
   readonly proveWith: ((candidate: EngineView) => void) | undefined;
 }

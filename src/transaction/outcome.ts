@@ -47,6 +47,17 @@ export interface Outcome {
   readonly pendingForeign: readonly string[];
   /** What lets automatic runs of the owner only report from now on. */
   readonly hold?: Hold | undefined;
+  /** Only where something was asked of the Kubernetes node. */
+  readonly node?: NodeStep;
+}
+
+/** What became of the Kubernetes node that this is. */
+export interface NodeStep {
+  readonly name: string;
+  /** In words for people; empty where all of it was so already. */
+  readonly done: readonly string[];
+  /** The handlers are as they were asked for, and yet the node is not. */
+  readonly failure?: ShimctlError;
 }
 
 export interface RestartOutcome {

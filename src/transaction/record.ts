@@ -116,9 +116,25 @@ const Counts = z.lazy(() =>
 
 export type Counts = z.infer<typeof Counts>;
 
+/** A label that an owner has set on a Kubernetes node. */
+const NodeLabel = z.lazy(() =>
+  z.looseObject({
+    owner: z.string(),
+    node: z.string(),
+    key: z.string(),
+    value: z.string(),
+    /** Since when it shall be gone, and the API could not be reached to say so. */
+    pending: z.optional(z.string()),
+  }),
+);
+
+export type NodeLabel = z.infer<typeof NodeLabel>;
+
 const Root = z.lazy(() =>
   z.looseObject({
     owners: Owners,
+    /** On the Kubernetes node that this is. */
+    labels: z.optional(z.array(NodeLabel)),
     held: z.optional(z.record(z.string(), Held)),
     pending: z.optional(Pending),
     /** Oldest first. */

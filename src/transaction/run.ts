@@ -96,7 +96,8 @@ export async function run(env: Environment, ask: Request | Deferred): Promise<Ou
     const turn = turnOf(env, state, request);
     if ("result" in turn) return { ...turn, notes };
     refuseContended(env, state, turn);
-    return await change(env, turn, state, notes);
+    const made = await change(env, turn, state, notes);
+    return env.cluster === undefined ? made : await env.cluster.after(env, state, turn, made);
   } catch (error) {
     if (notes.length === 0) throw error;
     const words =
@@ -210,6 +211,7 @@ async function changeUntilStill(
   const { host } = env;
   const { changes } = progress;
   const operation = randomUUID();
+  const clusterNotes: string[] = [];
   for (let attempt = 0; ; ) {
     throwIfStopped(env);
     const planned = asPlanned(env, progress) ?? planNow(env, state, request, progress);
@@ -232,7 +234,7 @@ async function changeUntilStill(
           warnings: [...planned.warnings, ...progress.shared],
         },
         squash(changes),
-        [...notes, ...first.notes, ...also],
+        [...notes, ...clusterNotes, ...first.notes, ...also],
         {
           restart: effected.restart,
           adopted: adoptions(progress.adopting),
@@ -253,6 +255,9 @@ async function changeUntilStill(
         attempt--;
         continue;
       }
+      // Pods must not be sent here any more when the first file changes.
+      clusterNotes.push(...((await env.cluster?.before(env, state, request.owner, planned.handlers)) ?? []));
+      throwIfStopped(env);
     }
 
     env.step("journal");
