@@ -14,7 +14,7 @@ import { handlersInUse } from "../transaction/effect.ts";
 import type { Environment } from "../transaction/environment.ts";
 import { type Incarnation, instanceRule, isInstance, parseEpoch, refuseAhead } from "../transaction/epoch.ts";
 import type { Adoption, Outcome } from "../transaction/outcome.ts";
-import type { Request } from "../transaction/plan.ts";
+import type { Request } from "../transaction/request.ts";
 import { type Deferred, preview, run } from "../transaction/run.ts";
 import { stateFolder } from "../transaction/state.ts";
 import { parseHandlerFile, type ReadFile, resolveAll } from "./handler_file.ts";

@@ -6,8 +6,8 @@ import { contend, contendedError, contendedOf, isNewer, isTooOften } from "../tr
 import type { Drift } from "../transaction/drift.ts";
 import type { Environment } from "../transaction/environment.ts";
 import type { Change, Outcome } from "../transaction/outcome.ts";
-import type { Request } from "../transaction/plan.ts";
 import { entryOf, handlersIn, type Root, rootOf } from "../transaction/record.ts";
+import type { Request } from "../transaction/request.ts";
 import { preview, run } from "../transaction/run.ts";
 import { openState, stateFolder } from "../transaction/state.ts";
 import type { Looked, Needs } from "../watch/looked.ts";

@@ -2,7 +2,6 @@ import { ShimctlError } from "../error.ts";
 import { randomUUID } from "../host/random.ts";
 import type { Environment } from "./environment.ts";
 import { compareEpochs, type Incarnation, latestOf } from "./epoch.ts";
-import type { Request } from "./plan.ts";
 import {
   type Contended,
   type NodeRecord,
@@ -12,6 +11,7 @@ import {
   type Root,
   rootOf,
 } from "./record.ts";
+import type { Mended, Request } from "./request.ts";
 import type { NodeState } from "./state.ts";
 
 /** What keeps two programs from undoing each other's work without end. */
@@ -21,9 +21,6 @@ const dayMs = 86_400_000;
 const skewMs = 3_600_000;
 /** As often a change of others is mended within a day; whoever makes it once more will make it again. */
 const mendedADay = 2;
-
-/** What others had done to an owner's handlers. */
-export type Mended = Pick<Repair, "cause" | "handlers">;
 
 /**
  * Whether what others do to these handlers was mended as often as it is within a day, whatever it was each time: a

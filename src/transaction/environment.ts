@@ -4,7 +4,7 @@ import type { Host } from "../host/root.ts";
 import type { Activation } from "./activation.ts";
 import type { Caller } from "./journal.ts";
 import type { Outcome } from "./outcome.ts";
-import type { Request } from "./plan.ts";
+import type { Request } from "./request.ts";
 import type { NodeState } from "./state.ts";
 
 /** The Kubernetes node, at the two points where it may change. Both are called under the node's lock. */

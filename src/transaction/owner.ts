@@ -5,7 +5,7 @@ import { inWords } from "../host/failure.ts";
 import { randomUUID } from "../host/random.ts";
 import type { Host } from "../host/root.ts";
 import { ensureFolder, removeEmptyFolder } from "../host/state.ts";
-import { contentionAfter, hasEnded, isNewer, type Mended } from "./contention.ts";
+import { contentionAfter, hasEnded, isNewer } from "./contention.ts";
 import { counted } from "./counts.ts";
 import type { Environment } from "./environment.ts";
 import type { Incarnation, Order } from "./epoch.ts";
@@ -22,6 +22,7 @@ import {
   withOwner,
   withRoot,
 } from "./record.ts";
+import type { Mended } from "./request.ts";
 import type { NodeState } from "./state.ts";
 
 /** What an operation leaves besides its owner's handlers. */

@@ -19,7 +19,6 @@ import { refuseShared } from "../host/trust.ts";
 import { benefitOfDoubt } from "../host/unmounted.ts";
 import { isSame } from "../same.ts";
 import { sha256 } from "../sha256.ts";
-import type { Mended } from "./contention.ts";
 import { desired, type Intent } from "./desire.ts";
 import { unmarkedOf } from "./drift.ts";
 import type { Effect } from "./effect.ts";
@@ -37,27 +36,9 @@ import {
   ownersOf,
   recordedByOthers,
 } from "./record.ts";
+import type { Request } from "./request.ts";
 import { basesAfter, settle } from "./settle.ts";
 import { type NodeState, stateFolder } from "./state.ts";
-
-export interface Request {
-  readonly intent: Intent;
-  readonly owner: string;
-  /** Accept handlers whose binary or configuration is not on the host. */
-  readonly allowMissing: boolean;
-  /** How often to plan again when somebody else writes in between. */
-  readonly retries: number;
-  /** Take presets as they are now, whatever their handlers were installed with. */
-  readonly updatePresets: boolean;
-  /** Which incarnation of the owner asks, where it is said. */
-  readonly incarnation?: Incarnation | undefined;
-  /** Goes back to what is recorded, or mends it: the owner's epochs neither speak against it nor change by it. */
-  readonly outOfOrder?: boolean;
-  /** Take over what others define: where it means the same, or whatever it says. */
-  readonly adopt?: "identical" | "replace" | undefined;
-  /** What others have done to the owner's handlers and this mends; with `not-served`, by a restart alone. */
-  readonly mends?: Mended | undefined;
-}
 
 export interface Planned {
   readonly effect: Effect;

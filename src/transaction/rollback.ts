@@ -8,8 +8,8 @@ import { type Incarnation, latestOf } from "./epoch.ts";
 import { readEngine } from "./gather.ts";
 import { isEffective, type Operation, operationsOf, shortIds } from "./operations.ts";
 import type { Outcome } from "./outcome.ts";
-import type { Request } from "./plan.ts";
 import { orderIn } from "./record.ts";
+import type { Request } from "./request.ts";
 import type { Deferred } from "./run.ts";
 import type { NodeState } from "./state.ts";
 

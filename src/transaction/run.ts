@@ -23,18 +23,11 @@ import { holdOf, holdsAfter } from "./hold.ts";
 import { unfinished } from "./journal.ts";
 import { type Adoption, type Change, type Outcome, type Proof, withState } from "./outcome.ts";
 import { cleanFolders, makeFolders, missingFolders, recordOwner } from "./owner.ts";
-import {
-  adoptedIn,
-  adoptsAny,
-  type Planned,
-  prepare,
-  type Request,
-  recordedOf,
-  refuseUnwritable,
-} from "./plan.ts";
+import { adoptedIn, adoptsAny, type Planned, prepare, recordedOf, refuseUnwritable } from "./plan.ts";
 import { rebuildRecord } from "./rebuild.ts";
 import { type Hold, handlersIn, orderIn, type Pending, rootOf, withMissing } from "./record.ts";
 import type { Recovery } from "./recover.ts";
+import type { Request } from "./request.ts";
 import { changeHolds } from "./set_hold.ts";
 import { type NodeState, openState } from "./state.ts";
 

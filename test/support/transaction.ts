@@ -3,7 +3,7 @@ import { exactly } from "../../src/handler/asked.ts";
 import { openHost } from "../../src/host/root.ts";
 import { parseVersion } from "../../src/layout/detect.ts";
 import type { Environment } from "../../src/transaction/environment.ts";
-import type { Request } from "../../src/transaction/plan.ts";
+import type { Request } from "../../src/transaction/request.ts";
 import { type NodeState, openState } from "../../src/transaction/state.ts";
 import { handler } from "./memory.ts";
 import type { Node } from "./node.ts";

@@ -1,7 +1,7 @@
 import { beforeAll, describe, expect, test } from "bun:test";
 import { ShimctlError } from "../../src/error.ts";
 import { loadLibc } from "../../src/host/libc/libc.ts";
-import type { Request } from "../../src/transaction/plan.ts";
+import type { Request } from "../../src/transaction/request.ts";
 import { run } from "../../src/transaction/run.ts";
 import { FakeEngine, type Fault } from "../support/fake_engine.ts";
 import { kataHandler } from "../support/leftovers.ts";

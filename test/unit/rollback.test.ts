@@ -6,7 +6,7 @@ import { sha256 } from "../../src/sha256.ts";
 import type { Environment } from "../../src/transaction/environment.ts";
 import type { JournalEntry } from "../../src/transaction/journal.ts";
 import { operationsOf, shortIds } from "../../src/transaction/operations.ts";
-import type { Request } from "../../src/transaction/plan.ts";
+import type { Request } from "../../src/transaction/request.ts";
 import { rollingBack } from "../../src/transaction/rollback.ts";
 import { type Deferred, run } from "../../src/transaction/run.ts";
 import { importedCase, markedCase } from "../support/engine_case.ts";
