@@ -38,6 +38,7 @@ describe.each(engineCases)("$name", (engineCase) => {
         format: 2,
         roots: {},
         folders: [],
+        lockWaitMs: 0,
         // So that a DaemonSet does not bring back what a person has taken away.
         holds: { default: { since: expect.any(String), who: expect.any(String), by: "uninstall" } },
       });
