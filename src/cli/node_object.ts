@@ -47,6 +47,7 @@ export function clusterOf(io: Io, parsed: Parsed): Cluster {
       return own || (lost && isAsked) ? (await load()).before(env, state, owner, handlers) : [];
     },
     async after(env, state, request, outcome) {
+      if (!isAsked && !isOver(outcome) && !io.env["KUBERNETES_SERVICE_HOST"]) return outcome;
       const labels = labelsIn(state.readRecord().record, env.site.rootFile);
       const isDue = labels.some(
         (label) => !isLive(label) || (label.owner === request.owner && isOver(outcome)),

@@ -2,9 +2,9 @@ import type { Backend, EngineView, Site } from "../engine/backend.ts";
 import type { Handler } from "../handler/model.ts";
 import type { Host } from "../host/root.ts";
 import type { Activation } from "./activation.ts";
+import type { Intent } from "./desire.ts";
 import type { Caller } from "./journal.ts";
 import type { Outcome } from "./outcome.ts";
-import type { Request } from "./request.ts";
 import type { NodeState } from "./state.ts";
 
 /** The Kubernetes node, at the two points where it may change. Both are called under the node's lock. */
@@ -15,7 +15,12 @@ export interface Cluster {
    */
   before(env: Environment, state: NodeState, owner: string, handlers: readonly Handler[]): Promise<string[]>;
   /** After everything that was asked for is so. Never throws for what the API says: the change is done. */
-  after(env: Environment, state: NodeState, request: Request, outcome: Outcome): Promise<Outcome>;
+  after(
+    env: Environment,
+    state: NodeState,
+    request: { readonly owner: string; readonly intent: Intent },
+    outcome: Outcome,
+  ): Promise<Outcome>;
 }
 
 /** What a transaction runs in. */

@@ -212,12 +212,21 @@ export function openNodeObject(
       everywhere.some(
         (label) => label.key === key && wanted.some((each) => isSameLabel(label, { ...each, node: name })),
       ) || everywhere.some((label) => label.key === key && isOwn(label));
+    /** The owner's values that give way to others: until that is certain, one that stands there is ours still. */
+    const replaced = () =>
+      known
+        .filter(
+          (label) =>
+            isOwn(label) && wanted.some(({ key, value }) => key === label.key && value !== label.value),
+        )
+        .map((label) => ({ ...label, pending: label.pending ?? env.now().toISOString() }));
     const answer = await ask1(name, plan, limits, (mayBeDone) => {
       if (mayBeDone) for (const key of setting) made.add(key);
       // A crash after the patch must not leave a label that nobody knows.
       else
         save(state, rootFile, [
           ...others,
+          ...replaced(),
           ...entries((key) => wasOurs(key) || made.has(key) || setting.includes(key)),
         ]);
     });
@@ -229,6 +238,7 @@ export function openNodeObject(
         ? entries(isOurs)
         : [
             ...known.filter((label) => isOwn(label) && isNamed(label) && !made.has(label.key)),
+            ...replaced().filter(({ key }) => made.has(key)),
             ...entries((key) => made.has(key)),
           ];
     save(state, rootFile, [...left, ...own]);

@@ -125,6 +125,24 @@ describe.skipIf(missing !== undefined)("a label", () => {
     expect([again.result, again.node?.done, it.api.patches]).toEqual(["unchanged", [], 1]);
   });
 
+  test("that could not be set is told in the one document, with what was done and exit code 9", async () => {
+    using node = new Node("2.1.9", "version = 3\n");
+    const env = {
+      KUBERNETES_SERVICE_HOST: "127.0.0.1",
+      KUBERNETES_SERVICE_PORT: "1",
+      SHIMCTL_NODE_NAME: "n",
+    };
+    const ran = await node.run(["install", "kata-qemu", "--node-label", "a=b", "--json"], env);
+    expect(ran.code).toBe(9);
+    expect(ran.json()).toMatchObject({
+      result: "changed",
+      error: { code: "cannot-label" },
+      node: { name: "n" },
+    });
+    const dry = await node.run(["install", "runsc", "--node-label", "a=b", "--dry-run"], env);
+    expect([dry.code, dry.err.includes("dry run")]).toEqual([0, true]);
+  });
+
   test("is set on a node that has none yet", async () => {
     await using it = await setup();
     it.api.labels = undefined;
@@ -195,6 +213,31 @@ describe.skipIf(missing !== undefined)("a label", () => {
     it.api.change({ [kata]: "mine" });
     await it.run(all);
     expect([it.api.labels?.[kata], it.recorded]).toEqual(["mine", []]);
+  });
+
+  test("of ours gets another value, also where it was not known whether the first try did", async () => {
+    await using it = await setup();
+    await it.run(install("kata-qemu"));
+    const other = it.args("install", `${kata}=v2`);
+    it.api.trouble = (_, method) => (method === "PATCH" ? "cut" : "none");
+    it.overallMs = 100;
+    expect((await it.run(install("kata-qemu"), "default", other)).node?.failure?.code).toBe("cannot-label");
+    it.api.trouble = () => "none";
+    it.overallMs = 5_000;
+    expect((await it.run(install("kata-qemu"), "default", other)).node?.failure).toBeUndefined();
+    expect([it.api.labels?.[kata], it.recorded.map(({ value }) => value)]).toEqual(["v2", ["v2"]]);
+  });
+
+  test("that an exact set does not name any more goes", async () => {
+    await using it = await setup();
+    await it.run(install("kata-qemu"), "default", it.args("install", `${kata}=true,a/b=c`));
+    const exactlyThat: Intent = { command: "apply", handlers: [exactly(handler("kata-qemu"))] };
+    await it.run(exactlyThat, "default", it.args("install", "a/b=c"));
+    expect([it.api.labels?.[kata], it.api.labels?.["a/b"], it.recorded.map(({ key }) => key)]).toEqual([
+      undefined,
+      "c",
+      ["a/b"],
+    ]);
   });
 
   test("of two owners stays until the second one goes", async () => {
