@@ -98,7 +98,16 @@ async function look(io: Io, log: Log, parsed: Parsed): Promise<number> {
       );
       const after = await reportOf(io, parsed, node);
       if ("unreadable" in after) throw after.unreadable;
-      found = { owner, node, report: after, told: after, outcome, needs: "nothing", key: "", repaired: isDrift };
+      found = {
+        owner,
+        node,
+        report: after,
+        told: after,
+        outcome,
+        needs: "nothing",
+        key: "",
+        repaired: isDrift,
+      };
     }
   } catch (thrown) {
     error = found.node === undefined ? asShimctlError(thrown) : explained(thrown, found.node.host);
