@@ -529,7 +529,9 @@ function rememberFound(
   const rebuilt = lost && Object.keys(record.roots).length > 0;
   // What a person finds to be so already is wanted by them now; nothing was taken away that could come back.
   const isWanted = intent.command === "install" || intent.command === "apply";
-  if (isWanted && record.holds !== undefined && env.caller !== undefined) {
+  // What others had taken away already and was ours still by the record, an automatic run would bring back.
+  const isDropped = !isWanted && planned.handlers.length < recorded.handlers.length;
+  if ((isDropped || (isWanted && record.holds !== undefined)) && env.caller !== undefined) {
     const holds = holdsAfter(record, owner, intent.command, env.caller, env.now());
     changeHolds(state, holds, env.caller.who, env.now());
   }

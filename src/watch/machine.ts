@@ -105,8 +105,13 @@ export function next(state: State, event: Event, now: number): Step {
 
 function changed(state: State, now: number): State {
   if (state.child !== undefined) return { ...state, child: { ...state.child, changed: true } };
-  const lookAt = Math.max(now + debounceMs, state.endedAt + distanceMs);
-  return { ...state, lookAt: Math.min(state.lookAt, lookAt) };
+  const soon = Math.max(now + debounceMs, state.endedAt + distanceMs);
+  const lookAt = Math.min(state.lookAt, soon);
+  const { due, last, actAt } = state;
+  if (due === undefined || last?.needs !== "repair" || last.failed || actAt === undefined)
+    return { ...state, lookAt };
+  const moved: State = { ...state, lookAt, due: { ...due, lastChange: now } };
+  return { ...moved, actAt: actTime(moved, last, "look", now) };
 }
 
 function looked(before: State, found: Looked | undefined, now: number): Step {
@@ -122,13 +127,14 @@ function looked(before: State, found: Looked | undefined, now: number): Step {
           since: isSame ? (before.due?.since ?? now) : now,
           lastChange: isSame && !child.changed ? (before.due?.lastChange ?? now) : now,
         };
-  // A look that finds what to do has not done it yet.
+  // A look that finds what to do has not done it yet; an attempt after which it is still to be done was in vain.
+  const isVain = result.failed || (child.mode === "act" && due !== undefined);
   const isDone = child.mode === "act" || due === undefined;
-  const failures = result.failed ? before.failures + 1 : isDone ? 0 : before.failures;
-  const pause = result.failed ? Math.min(firstPauseMs * 2 ** Math.min(failures - 1, 20), longestPauseMs) : 0;
+  const failures = isVain ? before.failures + 1 : isDone ? 0 : before.failures;
+  const pause = isVain ? Math.min(firstPauseMs * 2 ** Math.min(failures - 1, 20), longestPauseMs) : 0;
   // What is tried in vain is not tried again at once; something else to do is.
-  const isOther = child.mode === "look" && !result.failed && due !== undefined && !isSame;
-  const notBefore = result.failed
+  const isOther = due !== undefined && !isSame;
+  const notBefore = isVain
     ? Math.max(now + pause, Math.min(result.until ?? 0, now + dayMs))
     : isOther || due === undefined
       ? 0

@@ -14,8 +14,8 @@ export function leaveWords(path: string, text: string): void {
     fd = openSync(path, constants.O_WRONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
     if (!fstatSync(fd).isFile()) return;
     const bytes = Buffer.from(text).subarray(0, limit);
-    ftruncateSync(fd, 0);
     writeSync(fd, bytes, 0, bytes.length, 0);
+    ftruncateSync(fd, bytes.length);
   } catch {
     // Nobody is there to tell.
   } finally {

@@ -1,23 +1,12 @@
 import { expect } from "bun:test";
-import { spawnSync } from "node:child_process";
-import {
-  appendFileSync,
-  cpSync,
-  existsSync,
-  linkSync,
-  mkdirSync,
-  mkdtempSync,
-  readdirSync,
-  readFileSync,
-  rmSync,
-  writeFileSync,
-} from "node:fs";
+import { appendFileSync, cpSync, existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { constants, tmpdir } from "node:os";
 import process from "node:process";
 import { main } from "../../src/cli/main.ts";
 import { sha256 } from "../../src/sha256.ts";
 import { compiled } from "./binary.ts";
 import { type EngineCase, engineCases } from "./engine_case.ts";
+import { LiveEngine } from "./live_engine.ts";
 import { Node } from "./node.ts";
 import { type Call, type Traced, trace, type Verdict } from "./tracer.ts";
 import { treeOf } from "./tree.ts";
@@ -206,55 +195,6 @@ export class Stage {
   [Symbol.dispose](): void {
     this.#template[Symbol.dispose]();
     this.#engine?.stop();
-  }
-}
-
-/** One engine for all copies of a node: a socket, and a program that starts it with the files of one of them. */
-class LiveEngine {
-  readonly #folder = mkdtempSync(`${tmpdir()}/shimctl-engine-`);
-  readonly #socket = `${this.#folder}/socket`;
-  readonly #script = `${this.#folder}/restart`;
-  readonly #pid: number;
-  #isStopped = false;
-
-  constructor() {
-    const started = `${this.#folder}/started`;
-    writeFileSync(started, "");
-    // Two starts differ, with the same files too.
-    writeFileSync(
-      this.#script,
-      `printf '%s\\n%s\\n' "$1" $$ >${started}.new && mv ${started}.new ${started}\n`,
-    );
-    const server = `${process.execPath} ${import.meta.dirname}/cri_server.ts ${this.#socket} ${started}`;
-    // No child of ours: whoever traces a program waits for all of its children.
-    const line = `${server} </dev/null >${this.#folder}/log 2>&1 & echo $!`;
-    this.#pid = Number(spawnSync("sh", ["-c", line], { encoding: "utf8" }).stdout);
-    // A stage that could not be set up has nobody to take it down.
-    process.on("exit", () => this.stop());
-    const deadline = Date.now() + 10_000;
-    while (!existsSync(this.#socket)) {
-      if (Date.now() > deadline) throw new Error(readFileSync(`${this.#folder}/log`, "utf8"));
-      Bun.sleepSync(5);
-    }
-  }
-
-  start(root: string, engine: string): void {
-    mkdirSync(`${root}/run/${engine}`, { recursive: true });
-    // A socket is found by each of its names.
-    linkSync(this.#socket, `${root}/run/${engine}/${engine}.sock`);
-    expect(spawnSync("/bin/sh", [this.#script, root]).status).toBe(0);
-  }
-
-  options(root: string): string[] {
-    return ["--restart-command", `/bin/sh ${this.#script} ${root}`];
-  }
-
-  /** Harmless when repeated. */
-  stop(): void {
-    if (this.#isStopped) return;
-    this.#isStopped = true;
-    process.kill(this.#pid, "SIGKILL");
-    rmSync(this.#folder, { recursive: true, force: true });
   }
 }
 

@@ -1,0 +1,252 @@
+import { afterAll, expect, test } from "bun:test";
+import { existsSync } from "node:fs";
+import { createServer } from "node:net";
+import { engineCases, importedCase } from "../support/engine_case.ts";
+import { childrenOf, Holder } from "../support/holder.ts";
+import { LiveEngine } from "../support/live_engine.ts";
+import { Node } from "../support/node.ts";
+
+interface Document {
+  readonly result: string;
+  readonly error: { readonly code: string; readonly diff?: string; readonly message: string } | null;
+}
+
+const engine = new LiveEngine();
+afterAll(() => engine.stop());
+
+/** A node whose engine runs. */
+function liveNode(): Node {
+  const node = Node.of(importedCase);
+  engine.start(node.root, "containerd");
+  return node;
+}
+
+async function once(node: Node, ...more: readonly string[]) {
+  const ran = await node.run(["watch", "kata-qemu", "--once", "--json", ...more]);
+  const { result, error } = ran.json() as unknown as Document;
+  return { code: ran.code, result, error };
+}
+
+for (const engineCase of engineCases) {
+  const [kata] = engineCase.handlers;
+  const look = async (node: Node, ...more: readonly string[]) => {
+    const ran = await node.run(["watch", kata, "--once", "--json", ...more]);
+    return { code: ran.code, ...(ran.json() as unknown as Document) };
+  };
+
+  test(`one look installs, mends what others undid, and finds the third time that they will again: ${engineCase.name}`, async () => {
+    using node = Node.of(engineCase);
+    expect(await look(node, "--dry-run")).toMatchObject({ code: 10, result: "drifted" });
+    expect(await look(node)).toMatchObject({ code: 0, result: "changed" });
+    const installed = node.tree();
+    expect(await look(node)).toMatchObject({ code: 0, result: "unchanged" });
+    expect(node.tree()).toEqual(installed);
+    node.overwrite(engineCase);
+    expect(await look(node, "--on-drift", "report")).toMatchObject({ code: 10, result: "drifted" });
+    expect(await look(node)).toMatchObject({ code: 0, result: "repaired" });
+    node.overwrite(engineCase);
+    expect(await look(node)).toMatchObject({ code: 0, result: "repaired" });
+    node.overwrite(engineCase);
+    const overwritten = node.text(engineCase.main);
+    const met = await look(node);
+    expect(met).toMatchObject({ code: 12, result: "contended", error: { code: "held" } });
+    expect(met.error?.diff).toContain("-");
+    expect(met.error?.diff).not.toContain("hunter2");
+    expect(await look(node)).toMatchObject({ code: 12, result: "contended" });
+    expect(node.text(engineCase.main)).toBe(overwritten);
+    expect((await node.run(["install", kata, "--automatic"])).code).toBe(12);
+  });
+}
+
+test("what a person does ends a contention, and begins the count anew", async () => {
+  for (const [command, ...more] of [["install", "kata-qemu"], ["release"], ["uninstall", "kata-qemu"]]) {
+    using node = Node.of(importedCase);
+    await once(node);
+    for (const result of ["repaired", "repaired", "contended"]) {
+      node.overwrite(importedCase);
+      expect(await once(node)).toMatchObject({ result });
+    }
+    expect((await node.run([command ?? "", ...more])).code).toBe(0);
+    expect((await node.run(["status", "--json"])).json()).toMatchObject({ contended: {} });
+    if (command === "uninstall") {
+      // What a person took away, nobody brings back by himself.
+      expect(await once(node)).toMatchObject({ result: "held" });
+      continue;
+    }
+    if (command === "install") node.overwrite(importedCase);
+    expect(await once(node)).toMatchObject({ result: "repaired" });
+  }
+});
+
+test("a newer epoch ends a contention, an older one does nothing", async () => {
+  using node = Node.of(importedCase);
+  await once(node, "--epoch", "5");
+  for (const result of ["repaired", "repaired", "contended"]) {
+    node.overwrite(importedCase);
+    expect(await once(node, "--epoch", "5")).toMatchObject({ result });
+  }
+  expect(await once(node, "--epoch", "4")).toMatchObject({ code: 0, result: "superseded" });
+  expect(await once(node, "--epoch", "6")).toMatchObject({ code: 0, result: "changed" });
+  node.overwrite(importedCase);
+  expect(await once(node, "--epoch", "6")).toMatchObject({ result: "repaired" });
+});
+
+test("on hold, a look only reports", async () => {
+  using node = Node.of(importedCase);
+  await node.run(["hold", "--all"]);
+  const before = node.tree();
+  expect(await once(node)).toMatchObject({ code: 12, result: "held" });
+  expect(node.tree()).toEqual(before);
+});
+
+test("another handler on the command line is installed, and counts as no drift", async () => {
+  using node = Node.of(importedCase);
+  await once(node);
+  for (const name of ["runsc", "crun", "kata-clh", "nvidia"]) {
+    const ran = await node.run(["watch", "kata-qemu", name, "--once", "--json"]);
+    expect(ran.json()).toMatchObject({ result: "changed" });
+  }
+});
+
+test("a look is never a newer incarnation than the one before by itself", async () => {
+  using node = Node.of(importedCase);
+  expect((await node.run(["watch", "kata-qemu", "--once", "--epoch", "now"])).code).toBe(2);
+});
+
+test("watch installs, is ready only once the engine serves it, mends drift, and leaves the node at its end", async () => {
+  using node = liveNode();
+  const starts = engine.starts;
+  using holder = new Holder(node, engine, ["kata-qemu", "--settle", "300ms"]);
+  await holder.until("changed");
+  expect(engine.starts).toBe(starts + 1);
+  expect(await holder.get("/readyz")).toEqual({ status: 200, text: "kata-qemu served\n" });
+  expect(await holder.get("/healthz")).toEqual({ status: 200, text: "ok\n" });
+  expect((await holder.get("/metrics")).text).toMatch(/shimctl_handler_served\{.*kata-qemu.*\} 1/);
+  expect((await holder.get("/")).status).toBe(404);
+  expect((await holder.get("/readyz", "POST")).status).toBe(405);
+  await holder.when("the kubelet is told", () => holder.words === "changed: kata-qemu served\n" || undefined);
+
+  node.overwrite(importedCase);
+  await holder.until("repaired");
+  expect(engine.starts).toBe(starts + 2);
+  node.overwrite(importedCase);
+  await holder.until("drifted", 2);
+  expect((await holder.get("/readyz")).status).toBe(503);
+  await holder.until("repaired", 2);
+  node.overwrite(importedCase);
+  const { error } = await holder.until("contended");
+  expect(error).toContain("50-shimctl-default.toml");
+  await holder.when("the kubelet is told", () => holder.words.startsWith("contended") || undefined);
+  expect((await holder.get("/readyz")).status).toBe(503);
+  // An install and two repairs, and no more.
+  await Bun.sleep(2_000);
+  expect(engine.starts).toBe(starts + 3);
+  const before = node.tree();
+  const ended = await holder.end();
+  expect(ended.code).toBe(0);
+  expect(ended.ms).toBeLessThan(1_000);
+  expect(node.tree()).toEqual({ ...before, "/termination-log": node.tree()["/termination-log"] ?? "" });
+});
+
+test("with --on-drift report, drift is told and nothing is restarted", async () => {
+  using node = liveNode();
+  using holder = new Holder(node, engine, ["kata-qemu", "--settle", "100ms", "--on-drift", "report"]);
+  await holder.until("changed");
+  const { starts } = engine;
+  node.overwrite(importedCase);
+  await holder.until("drifted");
+  await Bun.sleep(1_500);
+  expect(engine.starts).toBe(starts);
+  expect(existsSync(node.root + importedCase.block("default"))).toBe(false);
+});
+
+test("an engine that is down is told, not restarted, and found again", async () => {
+  using node = liveNode();
+  using holder = new Holder(node, engine, ["kata-qemu", "--settle", "100ms", "--interval", "300ms"]);
+  await holder.until("changed");
+  const { starts } = engine;
+  node.remove("/run/containerd/containerd.sock");
+  const ready = async (status: number) =>
+    holder.when(`/readyz says ${status}`, async () =>
+      (await holder.get("/readyz")).status === status ? true : undefined,
+    );
+  await ready(503);
+  await Bun.sleep(1_000);
+  expect(engine.starts).toBe(starts);
+  engine.start(node.root, "containerd");
+  await ready(200);
+  // That start was the test's own.
+  expect(engine.starts).toBe(starts + 1);
+});
+
+test("SIGTERM ends it within a second at every moment of its first run, and the next one ends installed", async () => {
+  for (const delay of [0, 80, 160, 250, 400]) {
+    using node = liveNode();
+    const { starts } = engine;
+    using first = new Holder(node, engine, ["kata-qemu"]);
+    await Bun.sleep(delay);
+    const ended = await first.end();
+    expect(ended.ms).toBeLessThan(1_000);
+    // Before its handlers are there, the signal ends it as it ends any program.
+    expect([`${ended.code}`, `${ended.signal}`]).toContain(ended.signal === null ? "0" : "SIGTERM");
+    using second = new Holder(node, engine, ["kata-qemu"]);
+    await second.when("it is ready", () => second.said.find(({ ready }) => ready));
+    expect(engine.starts - starts).toBeLessThanOrEqual(2);
+    await second.end("SIGINT");
+  }
+});
+
+test("a look does not outlive a holder that is killed", async () => {
+  using node = liveNode();
+  // This look would wait for an engine that does not come back.
+  using holder = new Holder(node, undefined, ["kata-qemu", "--restart-command", "/bin/sleep 3"]);
+  const child = await holder.when("there is a look", () => childrenOf(holder.pid)[0]);
+  await holder.end("SIGKILL");
+  const deadline = Date.now() + 5_000;
+  while (existsSync(`/proc/${child}/exe`) && Date.now() < deadline) await Bun.sleep(20);
+  expect(existsSync(`/proc/${child}/exe`)).toBe(false);
+});
+
+test("requests that make no sense do no harm", async () => {
+  using node = liveNode();
+  using holder = new Holder(node, engine, ["kata-qemu"]);
+  const port = await holder.port();
+  for (const text of [
+    "\0\0\0\r\n\r\n",
+    `GET /${"a".repeat(20_000)} HTTP/1.1\r\n\r\n`,
+    "GET / HTTP/9\r\n\r\n",
+    "",
+  ]) {
+    await new Promise<void>((resolve) => {
+      void Bun.connect({
+        hostname: "127.0.0.1",
+        port,
+        socket: {
+          open(socket) {
+            socket.write(text);
+            setTimeout(() => socket.end(), 50);
+          },
+          data: () => undefined,
+          close: () => resolve(),
+          error: () => resolve(),
+        },
+      });
+    });
+  }
+  expect((await holder.get("/healthz")).status).toBe(200);
+});
+
+test("a port that is taken is refused before anything is written", async () => {
+  using node = Node.of(importedCase);
+  const other = createServer();
+  await new Promise<void>((resolve) => other.listen(0, "127.0.0.1", resolve));
+  const at = other.address();
+  const port = typeof at === "object" && at !== null ? at.port : 0;
+  const before = node.tree();
+  const ran = await node.run(["watch", "kata-qemu", "--listen", `127.0.0.1:${port}`]);
+  expect(ran.code).toBe(2);
+  expect(ran.err).toContain("another program listens there already");
+  expect(node.tree()).toEqual(before);
+  expect((await node.run(["watch", "kata-qemu", "--listen", "nonsense"])).code).toBe(2);
+  other.close();
+});
