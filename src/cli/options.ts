@@ -73,8 +73,13 @@ const specs = {
   for: {
     kind: "text",
     value: "KIND",
-    help: "the managed system (talos, bottlerocket, nodeadm, flatcar, machineconfig), or runtimeclass",
+    help: "the managed system (talos, bottlerocket, nodeadm, flatcar, machineconfig), runtimeclass, daemonset or job",
     takes: "document",
+  },
+  image: {
+    kind: "text",
+    value: "REF",
+    help: "the image of shimctl, as the cluster pulls it (localhost/shimctl of this version)",
   },
   all: { kind: "flag", help: "every handler of this owner" },
   "allow-missing": { kind: "flag", help: "accept handlers whose binary or configuration is not on the host" },
@@ -402,9 +407,40 @@ export const commands = {
   },
   render: {
     usage: "render --for KIND HANDLER... | -f FILE",
-    help: "print handlers as a document for a managed system, or as RuntimeClasses",
+    help: "print handlers as a document for a managed system or a cluster",
+    more: [
+      "daemonset: a namespace, the handler file and a DaemonSet that keeps handlers installed on the nodes of a wave",
+      "job: a Job that uninstalls handlers, or --all of the owner, from --node-name",
+      "Each time they are made, they are a newer incarnation: its epoch and instance are stamped into the pods.",
+    ],
     takes: "handlers",
-    options: ["for", "file", "prefix", "snapshotter", "engine", "engine-version", ...always],
+    options: [
+      "for",
+      "file",
+      "all",
+      "prefix",
+      "snapshotter",
+      "owner",
+      "engine",
+      "layout",
+      "engine-version",
+      "image",
+      "node-name",
+      ...always,
+    ],
+    means: {
+      layout: {
+        value: "NAME",
+        help: "the kind of node: vanilla, crio, k3s, rke2, k0s or microk8s",
+        takes: "layout",
+      },
+      owner: {
+        value: "NAME",
+        help: "who asks for the handlers, in a DaemonSet and a Job",
+        default: "cluster",
+      },
+      "node-name": { value: "NAME", help: "the node of a Job" },
+    },
   },
   lock: {
     usage: "lock [--timeout D] -- COMMAND...",
@@ -483,6 +519,7 @@ export interface Options {
   readonly listen: string | undefined;
   readonly once: boolean;
   readonly nodeName: string | undefined;
+  readonly image: string | undefined;
   readonly nodeLabel: string | undefined;
   readonly removeTaint: string | undefined;
   readonly yes: boolean;
@@ -818,6 +855,7 @@ function finish(
     listen: get("listen"),
     once: flag("once"),
     nodeName: get("node-name"),
+    image: get("image"),
     nodeLabel: get("node-label"),
     removeTaint: get("remove-taint"),
     yes: flag("yes"),

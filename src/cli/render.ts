@@ -1,30 +1,29 @@
-import { basename, dirname } from "node:path/posix";
-import type { Backend, EngineVersion, Problem, Site } from "../engine/backend.ts";
+import type { Backend } from "../engine/backend.ts";
 import { backends } from "../engine/registry.ts";
 import { ShimctlError } from "../error.ts";
-import type { Handler, Need } from "../handler/model.ts";
-import { runcType } from "../handler/resolve.ts";
-import type { HostFiles, Read } from "../host/host.ts";
 import { parseVersion, supported } from "../layout/detect.ts";
 import type { Layout } from "../layout/layout.ts";
 import { layouts } from "../layout/registry.ts";
+import { manifestNames } from "../managed/manifests.ts";
 import { documentNames, managedSystems } from "../managed/registry.ts";
 import { runtimeClasses, runtimeClassName, runtimeClassNotes } from "../managed/runtime_class.ts";
-import type { ManagedSystem, Notes, Rendering } from "../managed/system.ts";
-import { comment, inComment, printable } from "../managed/yaml.ts";
-import { readEngine, withEdits } from "../transaction/gather.ts";
-import { handlerFile } from "./change.ts";
-import { resolveAll } from "./handler_file.ts";
+import type { ManagedSystem } from "../managed/system.ts";
+import { printable } from "../managed/yaml.ts";
 import type { Io } from "./io.ts";
 import type { Log } from "./log.ts";
 import { nearest, type Options, type Parsed, shown } from "./options.ts";
 import { document, problemEntry, problemText } from "./output.ts";
+import { fileOf, handlersOf, heading, namesOf, understood } from "./render_parts.ts";
 
 /**
  * `render --for KIND HANDLER...`: a document that defines handlers where edits do not last, or the classes by which
  * pods ask for them. Reads no node.
  */
 export async function render(io: Io, log: Log, parsed: Parsed): Promise<number> {
+  const manifest = manifestNames.find((name) => name === parsed.options.kind);
+  if (manifest !== undefined)
+    return (await import("./render_manifests.ts")).renderManifests(io, parsed, manifest);
+  refuseForManifests(parsed.options);
   if (parsed.options.kind === runtimeClassName) return renderClasses(io, parsed);
   const system = systemOf(parsed.options);
   const { backend, layout } = engineOf(system, parsed.options);
@@ -33,7 +32,7 @@ export async function render(io: Io, log: Log, parsed: Parsed): Promise<number> 
     engineVersion === undefined
       ? undefined
       : supported(layout, parseVersion(engineVersion, parsed.options.given.get("engine-version")));
-  const handlers = await handlersOf(io, parsed);
+  const handlers = handlersOf(parsed, await fileOf(io, parsed));
 
   const rendering = system.rendering(version);
   const own = handlers.find(({ name }) => system.defines.includes(name));
@@ -85,7 +84,7 @@ async function renderClasses(io: Io, parsed: Parsed): Promise<number> {
     throw new ShimctlError("usage", `Cannot use --${unread}, as a RuntimeClass says nothing of that`, {
       hint: "leave it out",
     });
-  const handlers = await handlersOf(io, parsed);
+  const handlers = handlersOf(parsed, await fileOf(io, parsed));
   const about = [
     `Kubernetes (RuntimeClass): ${namesOf(handlers)}`,
     `Made by shimctl render --for ${runtimeClassName}.`,
@@ -100,24 +99,15 @@ async function renderClasses(io: Io, parsed: Parsed): Promise<number> {
   return 0;
 }
 
-/** The handlers of the command line and the handler file, by their names. */
-async function handlersOf({ signal }: Io, parsed: Parsed): Promise<Handler[]> {
-  const { prefix, snapshotter } = parsed.options;
-  const file = await handlerFile(parsed, signal);
-  if (parsed.args.length === 0 && file === undefined) {
-    throw new ShimctlError("usage", "Cannot render, as no handler is named", {
-      hint: "name handlers, or pass -f FILE; `shimctl presets` lists the handlers known",
-    });
-  }
-  const handlers = resolveAll(file, parsed.args, { prefix, snapshotter, exists: () => false })
-    .map(({ handler }) => handler)
-    .sort((a, b) => (a.name < b.name ? -1 : 1));
-  if (handlers.length === 0) {
-    throw new ShimctlError("usage", "Cannot render, as the handler file defines no handler", {
-      hint: "add a table [handlers.NAME] to it",
-    });
-  }
-  return handlers;
+/** Options that only say something of a DaemonSet or a Job. A variable may be there for other commands. */
+function refuseForManifests({ given }: Options): void {
+  const unread = (["image", "layout", "node-name", "owner", "all"] as const).find(
+    (name) => given.get(name) === `--${name}`,
+  );
+  if (unread === undefined) return;
+  throw new ShimctlError("usage", `Cannot use --${unread}, as only ${manifestNames.join(" and ")} take it`, {
+    hint: "leave it out",
+  });
 }
 
 function systemOf({ kind, given }: Options): ManagedSystem {
@@ -148,99 +138,4 @@ function engineOf(system: ManagedSystem, { engine, given }: Options): { backend:
   if (backend === undefined || layout === undefined)
     throw new ShimctlError("internal", `Cannot render for ${system.engine}`);
   return { backend, layout };
-}
-
-/**
- * What the engine's own rules say of these handlers on a node with nothing but its default handler, and what
- * they need there.
- * Throws what an install there would throw for them
- */
-function understood(
-  backend: Backend,
-  layout: Layout,
-  version: EngineVersion | undefined,
-  target: Rendering["target"],
-  handlers: readonly Handler[],
-): { problems: Problem[]; needs: Need[] } {
-  const { rootFile } = layout.places(hostWith("/", new Uint8Array()), undefined);
-  const site: Site = {
-    layout: layout.name,
-    rootFile,
-    version: version ?? (backend.name === "containerd" ? recent : undefined),
-  };
-  const root =
-    backend.name === "containerd" ? `version = ${target.schema}\n${backend.render(runc, target) ?? ""}` : "";
-  const host = hostWith(rootFile, new TextEncoder().encode(root));
-  const { seen, view } = readEngine(host, backend, site);
-  const after = backend.read(site, withEdits(host, backend, site, seen, view.plan("default", handlers)));
-  const problems = after
-    .check({ exists: () => true, isExecutable: () => true })
-    .filter(({ handler }) => handlers.some(({ name }) => name === handler))
-    // There is no file and no line of it yet.
-    .map(({ path: _, line: __, ...problem }) => problem);
-  // Which snapshotters a node has, only its own configuration says.
-  const wrong = problems.find(({ severity, rule }) => severity === "error" && rule !== "snapshotter-known");
-  if (wrong !== undefined)
-    throw new ShimctlError(
-      "invalid-config",
-      wrong.message,
-      wrong.hint === undefined ? {} : { hint: wrong.hint },
-    );
-  return { problems, needs: after.needs(handlers) };
-}
-
-const recent: EngineVersion = { major: 2, minor: 1, source: "nobody said" };
-
-/** The default handler, which takes over what the system says of it. */
-const runc: Handler = { name: "runc", containerd: { runtime_type: runcType, options: {}, like_runc: true } };
-
-/** A machine that has this one file. */
-function hostWith(path: string, bytes: Uint8Array): HostFiles {
-  const file: Read = { kind: "file", path, resolved: path, bytes, mode: 0o644, uid: 0, gid: 0, nlink: 1 };
-  return {
-    root: "/",
-    read: (asked) =>
-      asked === path ? file : { kind: "absent", path: asked, resolved: asked, dangling: false },
-    list: () => undefined,
-    exists: (asked) => asked === path,
-    isExecutable: () => false,
-  };
-}
-
-/** What the operator has to know, as comments. */
-function heading(about: readonly string[], notes: Notes, needs: readonly Need[]): string {
-  const needed = [...new Set(needs.map(placeOf))];
-  return [
-    ...about,
-    "",
-    notes.wiped,
-    "",
-    "TO APPLY",
-    ...notes.apply,
-    "",
-    "TO TAKE IT BACK",
-    ...notes.takeBack,
-    "",
-    "LOOK FIRST",
-    ...notes.check,
-    ...(needed.length === 0
-      ? []
-      : ["These must be on every node, or pods of the handlers fail:", ...needed.map((path) => `  ${path}`)]),
-  ]
-    .map(comment)
-    .join("\n");
-}
-
-function namesOf(handlers: readonly Handler[]): string {
-  return handlers.map(({ name }) => name).join(", ");
-}
-
-/** Several places are those of the engine's PATH: the handler names no folder. */
-function placeOf({ paths }: Need): string {
-  const [first = "", ...others] = paths;
-  return inComment(
-    others.length === 0
-      ? first
-      : `${basename(first)}, where the engine's PATH leads (${dirname(first)}, ...)`,
-  );
 }

@@ -1,6 +1,7 @@
 import { bottlerocket } from "./bottlerocket.ts";
 import { flatcar } from "./flatcar.ts";
 import { machineconfig } from "./machineconfig.ts";
+import { manifestNames } from "./manifests.ts";
 import { nodeadm } from "./nodeadm.ts";
 import { runtimeClassName } from "./runtime_class.ts";
 import type { ManagedSystem } from "./system.ts";
@@ -15,4 +16,8 @@ export const managedSystems: readonly ManagedSystem[] = [
 ];
 
 /** What `--for` can name. */
-export const documentNames: readonly string[] = [...managedSystems.map(({ name }) => name), runtimeClassName];
+export const documentNames: readonly string[] = [
+  ...managedSystems.map(({ name }) => name),
+  runtimeClassName,
+  ...manifestNames,
+];

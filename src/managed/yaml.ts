@@ -40,3 +40,49 @@ function wrapped(text: string): string[] {
   }
   return lines;
 }
+
+/** What YAML and JSON can both say. */
+export type Value = string | number | boolean | readonly Value[] | { readonly [key: string]: Value };
+
+/** Documents in block style, each after the first behind a line `---`. */
+export function yamlOf(documents: readonly Value[]): string {
+  return documents.map((value) => `${block(value, "")}\n`.replace(/^\n/, "")).join("---\n");
+}
+
+/** What follows `key:` or `-`, or stands alone: on the same line where it is short, else on lines of its own. */
+function block(value: Value, indent: string): string {
+  if (typeof value === "string" && canBeBlock(value))
+    return ` |${value.endsWith("\n") ? "" : "-"}\n${blockScalar(value.replace(/\n$/, ""), indent.length + 2)}`;
+  if (typeof value !== "object") return ` ${scalar(value)}`;
+  const entries = Array.isArray(value)
+    ? value.map((each: Value) => `${indent}-${hung(each, `${indent}  `)}`)
+    : Object.entries(value).map(
+        ([key, each]) => `${indent}${scalar(key)}:${block(each, isList(each) ? indent : `${indent}  `)}`,
+      );
+  if (entries.length === 0) return Array.isArray(value) ? " []" : " {}";
+  return `\n${entries.join("\n")}`;
+}
+
+/** An entry of a list: its first line stands behind the dash. */
+function hung(value: Value, indent: string): string {
+  const text = block(value, indent);
+  return typeof value === "object" && text.startsWith("\n") ? ` ${text.slice(1 + indent.length)}` : text;
+}
+
+/** A list stands below its key without an indent of its own, as kubectl writes it. */
+function isList(value: Value): boolean {
+  return Array.isArray(value) && value.length > 0;
+}
+
+/** Several lines of which none would lose anything as a block scalar. */
+function canBeBlock(text: string): boolean {
+  return /^[!-~].*\n[\s\S]*[^\n]\n?$/.test(text) && /^[\n -~\u00a1-\u2027\u2030-\ud7ff]*$/.test(text);
+}
+
+function scalar(value: string | number | boolean): string {
+  if (typeof value !== "string") return String(value);
+  // Nothing that YAML 1.1 or 1.2 takes for a number, a time, a truth or nothing.
+  const isPlain =
+    /^[A-Za-z/][A-Za-z0-9._/-]*$/.test(value) && !/^(y|yes|n|no|on|off|true|false|null)$/i.test(value);
+  return isPlain ? value : printable(JSON.stringify(value));
+}

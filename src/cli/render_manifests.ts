@@ -1,0 +1,196 @@
+import packageJson from "../../package.json" with { type: "json" };
+import { backends } from "../engine/registry.ts";
+import { ShimctlError } from "../error.ts";
+import type { Handler } from "../handler/model.ts";
+import { randomUUID } from "../host/random.ts";
+import { layouts } from "../layout/registry.ts";
+import { clusterOwner, waveLabel } from "../managed/kubernetes.ts";
+import { type Asked, daemonSetManifests, jobManifests, type manifestNames } from "../managed/manifests.ts";
+import { type NodeKind, nodeKinds } from "../managed/mounts.ts";
+import type { Notes } from "../managed/system.ts";
+import { yamlOf } from "../managed/yaml.ts";
+import { ownerOf } from "./change.ts";
+import type { Io } from "./io.ts";
+import { nearest, type Parsed, shown } from "./options.ts";
+import { document } from "./output.ts";
+import { fileOf, handlersOf, heading, namesOf, understood } from "./render_parts.ts";
+
+/** The image as `npm run image` names it. */
+const ownImage = `localhost/shimctl:${packageJson.version}`;
+
+/**
+ * `render --for daemonset` and `--for job`: everything by which a cluster brings shimctl to its nodes, or on one of
+ * them takes back what it did.
+ */
+export async function renderManifests(
+  io: Io,
+  parsed: Parsed,
+  name: (typeof manifestNames)[number],
+): Promise<number> {
+  const { options } = parsed;
+  const kind = kindOf(parsed);
+  const image = imageOf(parsed);
+  const file = await fileOf(io, parsed);
+  // A person is `default`: whoever looks at a node tells them apart.
+  const owner =
+    options.given.has("owner") || file?.content.owner !== undefined ? ownerOf(parsed, file) : clusterOwner;
+  const stamp = { epoch: io.now().toISOString(), instance: randomUUID() };
+  const asked: Asked = { kind, image, owner, stamp };
+  const all = options.all && name === "job";
+  if (options.all && (name !== "job" || parsed.args.length > 0 || file !== undefined))
+    throw new ShimctlError(
+      "usage",
+      "Cannot use --all, as handlers are what a DaemonSet is about, and a Job that names some",
+      {
+        hint: "leave it out, or write render --for job --all alone",
+      },
+    );
+  const handlers = all ? [] : handlersOf(parsed, file);
+  const objects =
+    name === "daemonset"
+      ? daemonSetManifests(asked, tomlOf(parsed, file?.text), needsOf(kind, handlers))
+      : jobManifests(
+          asked,
+          nodeOf(parsed),
+          handlers.map((handler) => handler.name),
+        );
+  const about = [
+    `Kubernetes (${name === "job" ? "a Job that uninstalls" : "DaemonSet"}): ${all ? `all of the owner ${owner}` : namesOf(handlers)}, on nodes with ${kind.title}`,
+    `Made by shimctl render --for ${name}, at ${stamp.epoch}: an incarnation that is newer than all before. Make it again for each roll-out, and do not apply an old one.`,
+  ];
+  const text = `${heading(about, name === "job" ? jobNotes() : daemonSetNotes(options.image), [])}\n${yamlOf(objects)}`;
+  io.out(
+    options.json
+      ? document("render", "ok", undefined, { for: name, handlers, warnings: [], stamp, objects, text })
+      : text,
+  );
+  return 0;
+}
+
+/** Which folders of a node the pod gets. */
+function kindOf({ options }: Parsed): NodeKind {
+  const { layout, engine, given } = options;
+  const known = nodeKinds.map(({ name }) => name);
+  const kind =
+    layout === undefined
+      ? nodeKinds.find((each) => each.engine === (engine === "auto" ? "containerd" : engine))
+      : nodeKinds.find(({ name, layouts }) => name === layout || layouts.includes(layout));
+  if (kind === undefined)
+    throw new ShimctlError(
+      "usage",
+      `Cannot use ${given.get("layout") ?? "--layout"}, as no manifest is made for such nodes: ${shown(layout ?? engine)}`,
+      { hint: `${nearest(layout ?? engine, known)}known are ${known.join(", ")}` },
+    );
+  if (engine !== "auto" && kind.engine !== engine)
+    throw new ShimctlError(
+      "usage",
+      `Cannot use ${given.get("engine") ?? "--engine"}, as ${kind.title} runs ${kind.engine}: ${engine}`,
+      { hint: "leave it out" },
+    );
+  return kind;
+}
+
+/** As the grammar of image references has it, roughly: the cluster says the rest. */
+function imageOf({ options: { image, given } }: Parsed): string {
+  if (image === undefined) return ownImage;
+  const name = /^[a-z0-9[][A-Za-z0-9.:_/[\]-]*(@sha256:[0-9a-f]{64})?$/.exec(image);
+  const isNamed = image.includes("@") || /:[A-Za-z0-9_][\w.-]{0,127}$/.test(image);
+  if (name === null || !isNamed || image.endsWith(":latest"))
+    throw new ShimctlError(
+      "usage",
+      `Cannot use ${given.get("image") ?? "--image"}, which must name an image with its tag or digest, and not latest: ${shown(image)}`,
+      { hint: "name the release, so that all nodes of a roll-out run the same one" },
+    );
+  return image;
+}
+
+function nodeOf({ options: { nodeName, given } }: Parsed): string {
+  if (nodeName === undefined)
+    throw new ShimctlError("usage", "Cannot render a Job, as --node-name is missing", {
+      hint: "write --node-name NAME; kubectl get nodes lists them",
+    });
+  if (/^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$/.test(nodeName)) return nodeName;
+  throw new ShimctlError(
+    "usage",
+    `Cannot use ${given.get("node-name") ?? "--node-name"}, as no Kubernetes node can have this name: ${shown(nodeName)}`,
+    { hint: "kubectl get nodes lists them" },
+  );
+}
+
+/** The handler file that the pods read: the one that was given, or one that says what the command line says. */
+function tomlOf({ args, options }: Parsed, text: string | undefined): string {
+  const { prefix, snapshotter, given } = options;
+  if (text !== undefined) {
+    const also =
+      args.length > 0
+        ? "handlers by name"
+        : ["--prefix", "--snapshotter"].find((each) => [...given.values()].includes(each));
+    if (also === undefined) return text;
+    throw new ShimctlError(
+      "usage",
+      `Cannot take ${also} besides a handler file, which goes into the cluster as it is`,
+      {
+        hint: "write it into the handler file",
+      },
+    );
+  }
+  return [
+    "format = 1",
+    ...(prefix === undefined ? [] : [`prefix = ${JSON.stringify(prefix)}`]),
+    ...(snapshotter === undefined ? [] : [`snapshotter = ${JSON.stringify(snapshotter)}`]),
+    ...[...args].sort().map((name) => `\n[handlers.${name}]`),
+    "",
+  ].join("\n");
+}
+
+/** Places of files that the handlers need, by the rules of a present engine: what it is, each node tells by itself. */
+function needsOf(kind: NodeKind, handlers: readonly Handler[]): (readonly string[])[] {
+  const backend = backends.find(({ name }) => name === kind.engine);
+  const layout = layouts.find((each) => each.engine === kind.engine);
+  if (backend === undefined || layout === undefined)
+    throw new ShimctlError("internal", `Cannot render for ${kind.engine}`);
+  const target = { schema: 3 };
+  return understood(backend, layout, undefined, target, handlers).needs.map(({ paths }) => paths);
+}
+
+function daemonSetNotes(image: string | undefined): Notes {
+  return {
+    wiped:
+      "The system bus and the engine's configuration equal root on the node: whoever may change these objects, or run a pod in their namespace, is root on every node. docs/pod-security.md names each privilege and why it is there.",
+    apply: [
+      ...(image === undefined
+        ? [
+            `Nodes have no image of this name unless somebody imported it: pass --image REF, as your registry has it, or import it on each node.`,
+          ]
+        : []),
+      "Save this as shimctl.yaml. Nothing happens on a node before it has the label that selects a wave; control-plane nodes never get the pod:",
+      "  kubectl apply -f shimctl.yaml",
+      `  kubectl label node NODE ${waveLabel}=1`,
+      "The next wave are more nodes with the same label. RuntimeClasses are made by shimctl render --for runtimeclass.",
+    ],
+    takeBack: [
+      "Ending the pods uninstalls nothing. First delete the DaemonSet, then uninstall on each node:",
+      "  kubectl -n shimctl-system delete daemonset shimctl",
+      "  shimctl render --for job --all --node-name NODE | kubectl apply -f -",
+    ],
+    check: [
+      "Every folder below that is mounted, and is not shimctl's own, has to be on the node: else its pod waits and its events name the folder.",
+    ],
+  };
+}
+
+function jobNotes(): Notes {
+  return {
+    wiped:
+      "It is put on the node without the scheduler, whatever its taints are, and works without the API once it runs. The node's older pods and Jobs are superseded by it.",
+    apply: [
+      "Delete the DaemonSet first, or take the node out of its wave: a newer one installs again. Then",
+      "  kubectl apply -f job.yaml",
+      "  kubectl -n shimctl-system wait --for=condition=complete --timeout=1h job --selector app.kubernetes.io/component=uninstall-node",
+    ],
+    takeBack: ["Install again: shimctl render --for daemonset"],
+    check: [
+      "Handlers that running pods use are not removed: the Job says which, and tries again a few times.",
+    ],
+  };
+}

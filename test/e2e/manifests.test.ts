@@ -1,0 +1,151 @@
+import { afterAll, describe, expect, test } from "bun:test";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { YAML } from "bun";
+import { main } from "../../src/cli/main.ts";
+import { parseEpoch } from "../../src/transaction/epoch.ts";
+import { valueAt } from "../support/rendered.ts";
+
+const temp = mkdtempSync(join(tmpdir(), "shimctl-manifests-"));
+afterAll(() => rmSync(temp, { recursive: true }));
+
+async function run(line: string, now = "2026-09-01T12:00:00.123Z") {
+  const said = { out: "", err: "" };
+  const code = await main(["render", ...line.split(" ")], {
+    out: (text) => {
+      said.out += text;
+    },
+    err: (text) => {
+      said.err += text;
+    },
+    env: { SHIMCTL_ROOT: "/does/not/exist" },
+    outIsTerminal: false,
+    errIsTerminal: false,
+    signal: new AbortController().signal,
+    now: () => new Date(now),
+  });
+  return { code, ...said };
+}
+
+async function objects(line: string, now?: string): Promise<Record<string, unknown>[]> {
+  const { code, out, err } = await run(line, now);
+  expect([code, err]).toEqual([0, ""]);
+  return YAML.parse(out) as Record<string, unknown>[];
+}
+
+const annotationsOf = (all: readonly unknown[]) =>
+  valueAt(all.at(-1), "spec", "template", "metadata", "annotations") as Record<string, string>;
+const containerOf = (all: readonly unknown[]) =>
+  valueAt(all.at(-1), "spec", "template", "spec", "containers", "0") as { args: string[]; image: string };
+const kindsOf = (all: readonly Record<string, unknown>[]) => all.map(({ kind }) => kind);
+
+function fileWith(content: string): string {
+  const path = join(temp, "handlers.toml");
+  writeFileSync(path, content);
+  return path;
+}
+
+describe("a DaemonSet", () => {
+  test("comes with everything that it needs, once", async () => {
+    expect(kindsOf(await objects("--for daemonset kata-qemu"))).toEqual([
+      "Namespace",
+      "ServiceAccount",
+      "ConfigMap",
+      "DaemonSet",
+    ]);
+  });
+
+  test("is stamped with an epoch that shimctl takes, newer each time, and an instance of its own", async () => {
+    const [first, second] = [
+      annotationsOf(await objects("--for daemonset kata-qemu")),
+      annotationsOf(await objects("--for job --all --node-name n", "2026-09-01T12:00:00.124Z")),
+    ];
+    expect(parseEpoch(first["shimctl/epoch"] ?? "")).toBe("2026-09-01T12:00:00.123Z");
+    expect(parseEpoch(second["shimctl/epoch"] ?? "")).toBe("2026-09-01T12:00:00.124Z");
+    expect(first["shimctl/instance"]).toMatch(/^[0-9a-f-]{36}$/);
+    expect(first["shimctl/instance"]).not.toBe(second["shimctl/instance"]);
+  });
+
+  test("carries the handlers as a file that means the same", async () => {
+    const [, , config] = await objects(
+      "--for daemonset runsc kata-qemu --prefix /srv/k --snapshotter devmapper",
+    );
+    expect(valueAt(config, "data", "handlers.toml")).toBe(
+      'format = 1\nprefix = "/srv/k"\nsnapshotter = "devmapper"\n\n[handlers.kata-qemu]\n\n[handlers.runsc]\n',
+    );
+    expect(valueAt(config, "immutable")).toBe(true);
+    const rendered = await objects(
+      `--for daemonset -f ${fileWith(String(valueAt(config, "data", "handlers.toml")))}`,
+    );
+    expect(valueAt(rendered[2], "metadata", "name")).toBe(valueAt(config, "metadata", "name"));
+  });
+
+  test("has another file's name for another file, as a changed one would be past every wave", async () => {
+    const names = await Promise.all(
+      ["kata-qemu", "kata-clh"].map(async (name) =>
+        valueAt((await objects(`--for daemonset ${name}`))[2], "metadata", "name"),
+      ),
+    );
+    expect(names[0]).not.toBe(names[1]);
+  });
+
+  test("asks as the owner of the handler file, else as the cluster", async () => {
+    const owned = fileWith('format = 1\nowner = "platform"\n[handlers.crun]\n');
+    expect(containerOf(await objects(`--for daemonset -f ${owned}`)).args).toContain("--owner=platform");
+    expect(containerOf(await objects("--for daemonset crun")).args).toContain("--owner=cluster");
+    expect(containerOf(await objects("--for daemonset crun --owner me")).args).toContain("--owner=me");
+  });
+
+  test("looks into the folder of a handler that is elsewhere", async () => {
+    const { out } = await run("--for daemonset kata-qemu --prefix /srv/kata");
+    expect(out).toContain("mountPath: /host/srv/kata/");
+    expect((await run("--for daemonset kata-qemu")).out).not.toContain("handlers-1");
+  });
+
+  test("mounts what the layout has", async () => {
+    expect((await run("--for daemonset crun --engine crio")).out).toContain("path: /etc/crio\n");
+    expect((await run("--for daemonset crun --layout rke2-agent")).out).toContain(
+      "/var/lib/rancher/rke2/agent",
+    );
+  });
+});
+
+describe("a Job", () => {
+  test("uninstalls what is named, or all of the owner, on its node", async () => {
+    const [named, all] = [
+      await objects("--for job crun --node-name n1"),
+      await objects("--for job --all --node-name n1"),
+    ];
+    expect(containerOf(named).args).toEqual(["uninstall", "crun", "--root=/host", "--owner=cluster"]);
+    expect(containerOf(all).args).toEqual(["uninstall", "--all", "--root=/host", "--owner=cluster"]);
+    expect(valueAt(named.at(-1), "spec", "template", "spec", "nodeName")).toBe("n1");
+  });
+});
+
+describe("refused is", () => {
+  for (const [line, words] of [
+    ["--for daemonset", "no handler is named"],
+    ["--for daemonset crun --layout talos", "no manifest is made for such nodes: talos"],
+    ["--for daemonset crun --layout k3s --engine crio", "k3s runs containerd"],
+    ["--for daemonset crun --image example/shimctl", "must name an image with its tag"],
+    ["--for daemonset crun --image example/shimctl:latest", "not latest"],
+    ["--for daemonset --all", "Cannot use --all"],
+    ["--for job crun", "--node-name is missing"],
+    ["--for job --all --node-name N_1", "no Kubernetes node can have this name"],
+    ["--for job --all crun --node-name n", "Cannot use --all"],
+    ["--for talos kata-qemu --image x:1", "only daemonset and job take it"],
+    ["--for runtimeclass kata-qemu --layout k3s", "only daemonset and job take it"],
+  ] as const)
+    test(line, async () => {
+      const { code, out, err } = await run(line);
+      expect([code, out]).toEqual([2, ""]);
+      expect(err).toContain(words);
+      expect(err).toContain("next: ");
+    });
+
+  test("a handler file besides handlers by name, as it goes into the cluster as it is", async () => {
+    const { code, err } = await run(`--for daemonset crun -f ${fileWith("format = 1\n[handlers.runsc]\n")}`);
+    expect([code, err]).toEqual([2, expect.stringContaining("besides a handler file")]);
+  });
+});
