@@ -73,7 +73,13 @@ test("without a stamp, no command of shimctl goes on", () => {
     SHIMCTL_EPOCH: unstamped.epoch,
     SHIMCTL_INSTANCE: unstamped.instance,
   });
-  expect(() => incarnationOf(parsed, new Date(0))).toThrow("Cannot read SHIMCTL_EPOCH");
+  expect(() => incarnationOf(parsed, new Date(0))).toThrow(
+    expect.objectContaining({
+      code: "usage",
+      message: expect.stringContaining("Cannot read SHIMCTL_EPOCH"),
+      facts: expect.objectContaining({ hint: expect.stringContaining("shimctl/epoch") }),
+    }),
+  );
 });
 
 describe("every pod", () => {
