@@ -295,6 +295,12 @@ export function incarnationOf({ options }: Parsed, now: Date): Incarnation | und
     throw new ShimctlError(
       "usage",
       `Cannot read ${called("epoch")}, which must be a whole number of up to 18 digits, a time such as 2026-09-01T12:00:00.5Z, or now: ${shown(text)}`,
+      // What stands in deploy/ until somebody stamps it.
+      text.startsWith("UNSTAMPED")
+        ? {
+            hint: "write the time of the roll-out into the annotation shimctl/epoch of the pod's template, as `shimctl render --for daemonset` does",
+          }
+        : {},
     );
   }
   if (instance !== "" && !isInstance(instance)) {

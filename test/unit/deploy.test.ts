@@ -41,6 +41,7 @@ interface Container {
   image: string;
   volumeMounts?: { name: string; mountPath: string; mountPropagation?: string; readOnly?: boolean }[];
   securityContext: { capabilities: { drop: string[]; add?: string[] }; [key: string]: unknown };
+  ports?: { hostPort?: number }[];
   env?: { name: string; valueFrom: { fieldRef: { fieldPath: string } } }[];
 }
 
@@ -72,7 +73,13 @@ test("without a stamp, no command of shimctl goes on", () => {
     SHIMCTL_EPOCH: unstamped.epoch,
     SHIMCTL_INSTANCE: unstamped.instance,
   });
-  expect(() => incarnationOf(parsed, new Date(0))).toThrow("Cannot read SHIMCTL_EPOCH");
+  expect(() => incarnationOf(parsed, new Date(0))).toThrow(
+    expect.objectContaining({
+      code: "usage",
+      message: expect.stringContaining("Cannot read SHIMCTL_EPOCH"),
+      facts: expect.objectContaining({ hint: expect.stringContaining("shimctl/epoch") }),
+    }),
+  );
 });
 
 describe("every pod", () => {
@@ -148,6 +155,122 @@ describe("every pod", () => {
       else expect(spec["nodeSelector"]).toMatchObject({ "shimctl/wave": "1" });
     });
   }
+});
+
+/** What a pod may do of which Pod Security says nothing, or nothing so fine. */
+function privilegesOf(object: unknown): string[] {
+  const spec = specOf(object);
+  const told = ["hostPID", "hostIPC", "hostNetwork", "shareProcessNamespace"].filter(
+    (key) => spec[key] === true,
+  );
+  if (spec["automountServiceAccountToken"] !== false) told.push("token");
+  if (spec["enableServiceLinks"] !== false) told.push("service links");
+  for (const { name, hostPath } of spec.volumes) {
+    if (hostPath === undefined) continue;
+    const { path, type } = hostPath;
+    if (!/^Directory/.test(type)) told.push(`${path} may be a ${type}`);
+    for (const container of containersOf(spec))
+      for (const mount of container.volumeMounts ?? [])
+        if (mount.name === name)
+          told.push(
+            `${container.name} ${mount.readOnly === true ? "reads" : "writes"} ${path} ${mount.mountPropagation}`,
+          );
+  }
+  for (const { name, securityContext: at, ports } of containersOf(spec)) {
+    if (at["privileged"] !== false) told.push(`${name} is privileged`);
+    if (at["allowPrivilegeEscalation"] !== false) told.push(`${name} gains privileges`);
+    if (at["readOnlyRootFilesystem"] !== true) told.push(`${name} writes its root`);
+    if (at.capabilities.drop.join() !== "ALL") told.push(`${name} keeps capabilities`);
+    told.push(...(at.capabilities.add ?? []).map((each) => `${name} has ${each}`));
+    told.push(
+      ...(ports ?? [])
+        .filter(({ hostPort }) => hostPort !== undefined)
+        .map(() => `${name} has a port of the host`),
+    );
+  }
+  return told.sort();
+}
+
+const everyPod = [
+  "shimctl reads /opt HostToContainer",
+  "shimctl reads /run/dbus HostToContainer",
+  "shimctl reads /usr HostToContainer",
+  "shimctl writes /run/lock HostToContainer",
+  "shimctl writes /run/shimctl HostToContainer",
+  "shimctl writes /var/lib/shimctl HostToContainer",
+];
+const kindsOfPods: Readonly<Record<string, readonly string[]>> = {
+  containerd: [
+    "shimctl reads /run/containerd HostToContainer",
+    "shimctl writes /etc/containerd HostToContainer",
+  ],
+  crio: ["shimctl reads /run/crio HostToContainer", "shimctl writes /etc/crio HostToContainer"],
+  k3s: [
+    "shimctl reads /run/k3s/containerd HostToContainer",
+    "shimctl writes /var/lib/rancher/k3s/agent/etc/containerd HostToContainer",
+  ],
+  rke2: [
+    "shimctl reads /run/k3s/containerd HostToContainer",
+    "shimctl writes /var/lib/rancher/rke2/agent/etc/containerd HostToContainer",
+  ],
+  k0s: [
+    "shimctl reads /run/k0s HostToContainer",
+    "shimctl reads /var/lib/k0s/bin HostToContainer",
+    "shimctl writes /etc/k0s HostToContainer",
+  ],
+  microk8s: [
+    "shimctl has CHOWN",
+    "shimctl reads /snap/microk8s HostToContainer",
+    "shimctl writes /var/snap/microk8s HostToContainer",
+  ],
+};
+
+describe("the privileges of a pod are these, and no other:", () => {
+  for (const { kind, shape, object } of pods)
+    test(`${shape} on ${kind}`, () => {
+      expect(privilegesOf(object)).toEqual([...everyPod, ...(kindsOfPods[kind] ?? [])].sort());
+    });
+
+  const more: Readonly<Record<string, (spec: Spec, own: Container) => void>> = {
+    "the host's processes": (spec) => Object.assign(spec, { hostPID: true }),
+    "the host's network": (spec) => Object.assign(spec, { hostNetwork: true }),
+    "the host's IPC": (spec) => Object.assign(spec, { hostIPC: true }),
+    "the host's root": (spec, own) => {
+      spec.volumes.push({ name: "root", hostPath: { path: "/", type: "Directory" } });
+      own.volumeMounts?.push({ name: "root", mountPath: "/host", mountPropagation: "HostToContainer" });
+    },
+    "a socket": (spec, own) => {
+      spec.volumes.push({ name: "socket", hostPath: { path: "/run/x.sock", type: "Socket" } });
+      own.volumeMounts?.push({ name: "socket", mountPath: "/host/run/x.sock" });
+    },
+    "a folder that is written": (_, own) => {
+      for (const each of own.volumeMounts ?? []) delete each.readOnly;
+    },
+    "mounts for the host": (_, own) => {
+      for (const each of own.volumeMounts ?? []) Object.assign(each, { mountPropagation: "Bidirectional" });
+    },
+    "its own root": (_, { securityContext }) =>
+      Object.assign(securityContext, { readOnlyRootFilesystem: false }),
+    everything: (_, { securityContext }) => Object.assign(securityContext, { privileged: true }),
+    "a capability": (_, { securityContext }) =>
+      Object.assign(securityContext, { capabilities: { drop: ["ALL"], add: ["DAC_OVERRIDE"] } }),
+    "capabilities by default": (_, { securityContext }) =>
+      Object.assign(securityContext, { capabilities: { drop: [] } }),
+    "new privileges": (_, { securityContext }) => delete securityContext["allowPrivilegeEscalation"],
+    "a token": (spec) => delete spec["automountServiceAccountToken"],
+    "service links": (spec) => delete spec["enableServiceLinks"],
+    "a port of the host": (_, own) => Object.assign(own, { ports: [{ containerPort: 1, hostPort: 1 }] }),
+  };
+  for (const [what, change] of Object.entries(more))
+    test(`it is seen when one is given ${what}`, () => {
+      for (const { object } of pods) {
+        const changed = structuredClone(object);
+        const spec = specOf(changed);
+        const own = containersOf(spec).find(({ name }) => name === "shimctl");
+        if (own !== undefined) change(spec, own);
+        expect(privilegesOf(changed)).not.toEqual(privilegesOf(object));
+      }
+    });
 });
 
 test("each kind of node mounts where its layouts have the engine's files and its socket", () => {

@@ -1,6 +1,8 @@
 import { afterEach, beforeEach, describe, expect, test } from "bun:test";
 import { chmodSync, chownSync, mkdirSync, symlinkSync } from "node:fs";
 import process from "node:process";
+import { openHost } from "../../src/host/root.ts";
+import { refuseShared } from "../../src/host/trust.ts";
 import { engineCases, markedCase } from "../support/engine_case.ts";
 import { microk8sNode } from "../support/microk8s_sed.ts";
 import { Node } from "../support/node.ts";
@@ -156,6 +158,18 @@ describe.skipIf(!isRoot)("MicroK8s lets its group write to its template", () => 
       expect(it.tree()).toEqual(before);
     });
   }
+
+  test("where /etc is not mounted, as the group that the folder was given, and no other", () => {
+    using it = shared("");
+    const host = {
+      ...openHost(it.root),
+      unmounted: (path: string) => (path === "/etc/group" ? path : undefined),
+    };
+    const trusted = { path: "/var/snap/microk8s/current/args", groups: ["microk8s"] };
+    expect(refuseShared(host, template, trusted)).toBe(String(gid));
+    chownSync(it.root + template, 0, 4713);
+    expect(() => refuseShared(host, template, trusted)).toThrow("its group may write to it");
+  });
 
   test("and no other layout does, whatever its group is called", async () => {
     node.place("/etc/group", `microk8s:x:${gid}:\n`);
