@@ -25,3 +25,12 @@ export function ownMemory(): { readonly own: number; readonly total: number } | 
     return undefined;
   }
 }
+
+/**
+ * Gives back what is not used any more, where the runtime can be told: by itself it waits until much more has gathered,
+ * as most programs are not about to sleep for a minute.
+ */
+export function giveBackMemory(): void {
+  const bun = (globalThis as { readonly Bun?: { gc(now: boolean): void } }).Bun;
+  bun?.gc(true);
+}

@@ -4,7 +4,7 @@ import type { Io } from "../cli/io.ts";
 import type { Log } from "../cli/log.ts";
 import type { Parsed } from "../cli/options.ts";
 import { ShimctlError } from "../error.ts";
-import { ownMemory } from "../host/self.ts";
+import { giveBackMemory, ownMemory } from "../host/self.ts";
 import { type Child, startLook } from "./child.ts";
 import { watchFolders } from "./folders.ts";
 import type { Looked } from "./looked.ts";
@@ -98,6 +98,7 @@ export async function holdNode(io: Io, log: Log, parsed: Parsed): Promise<number
               last = looked ?? { ...nothingSaid, reason: "the last look ended without a result" };
               if (looked !== undefined) folders.keep(looked.folders);
               take({ kind: "looked", looked });
+              giveBackMemory();
             });
             break;
           case "say":
