@@ -20,7 +20,7 @@ export function ownMemory(): { readonly own: number; readonly total: number } | 
     const text = readFileSync("/proc/self/smaps_rollup", "utf8");
     const bytes = (key: string) =>
       Number(new RegExp(`^${key}: *(\\d+) kB$`, "m").exec(text)?.[1] ?? 0) * 1024;
-    return { own: bytes("Private_Dirty"), total: bytes("Rss") };
+    return { own: bytes("Anonymous"), total: bytes("Rss") };
   } catch {
     return undefined;
   }

@@ -140,8 +140,13 @@ const nothingSaid: Looked = {
 };
 
 /** What every look would read anew must be there every time. */
-function refuseUnrepeatable({ options }: Parsed): void {
+function refuseUnrepeatable({ options, args }: Parsed): void {
   const { file } = options;
+  if (file === undefined && args.length === 0) {
+    throw new ShimctlError("usage", "Cannot watch, as no handler is named", {
+      hint: "name the handlers (`shimctl presets` lists them), or pass -f FILE",
+    });
+  }
   if (file === undefined || !/^\/(dev|proc)\//.test(file)) return;
   throw new ShimctlError("usage", "Cannot watch by a handler file that can be read only once", {
     path: file,

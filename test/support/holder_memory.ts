@@ -68,10 +68,11 @@ function startHolder(program: string, node: Node, more: readonly string[]) {
   };
 }
 
+/** Anonymous memory: pages of the executable count as dirty until they are written to the disk, and are not its own. */
 function memoryOf(pid: number): { readonly own: number; readonly total: number } {
   const text = readFileSync(`/proc/${pid}/smaps_rollup`, "utf8");
   const bytes = (key: string) => Number(new RegExp(`^${key}: *(\\d+) kB$`, "m").exec(text)?.[1] ?? 0) * 1024;
-  return { own: bytes("Private_Dirty"), total: bytes("Rss") };
+  return { own: bytes("Anonymous"), total: bytes("Rss") };
 }
 
 /** How often any of its threads has begun to wait by itself. */
