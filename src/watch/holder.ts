@@ -67,7 +67,7 @@ export async function holdNode(io: Io, log: Log, parsed: Parsed): Promise<number
   if (settings.delayMs > 0)
     log.info(`what is asked for is brought onto this node after ${Math.round(settings.delayMs / 1000)} s`);
 
-  return new Promise((resolve) => {
+  return new Promise<number>((resolve) => {
     let child: Child | undefined;
     let timer: ReturnType<typeof setTimeout> | undefined;
     const folders = watchFolders(() => take({ kind: "changed" }));
@@ -112,7 +112,6 @@ export async function holdNode(io: Io, log: Log, parsed: Parsed): Promise<number
           case "exit":
             clearTimeout(timer);
             folders.close();
-            server?.close();
             io.signal.removeEventListener("abort", stop);
             if (last !== undefined) leaveWords(lastWords, wordsFor(last));
             log.info("ends; the node stays as it is");
@@ -125,7 +124,7 @@ export async function holdNode(io: Io, log: Log, parsed: Parsed): Promise<number
     io.signal.addEventListener("abort", stop);
     carryOut(begin(settings, clock()));
     if (io.signal.aborted) stop();
-  });
+  }).finally(() => server?.close());
 }
 
 const nothingSaid: Looked = {

@@ -43,7 +43,9 @@ export async function idle(
     await Bun.sleep(settleMs);
     const before = switchesOf(holder.pid);
     await Bun.sleep(spanMs);
-    const wakeUps = (switchesOf(holder.pid) - before) / (spanMs / 1000);
+    // Threads that have ended meanwhile wake up no more.
+    const woken = [...switchesOf(holder.pid)].map(([thread, count]) => count - (before.get(thread) ?? 0));
+    const wakeUps = woken.reduce((sum, count) => sum + count, 0) / (spanMs / 1000);
     return { ...memoryOf(holder.pid), wakeUps };
   } finally {
     holder.end();
@@ -75,12 +77,12 @@ function memoryOf(pid: number): { readonly own: number; readonly total: number }
   return { own: bytes("Anonymous"), total: bytes("Rss") };
 }
 
-/** How often any of its threads has begun to wait by itself. */
-function switchesOf(pid: number): number {
-  let sum = 0;
+/** How often each of its threads has begun to wait by itself. */
+function switchesOf(pid: number): ReadonlyMap<string, number> {
+  const counts = new Map<string, number>();
   for (const thread of new Bun.Glob("*/status").scanSync(`/proc/${pid}/task`)) {
     const text = readFileSync(`/proc/${pid}/task/${thread}`, "utf8");
-    sum += Number(/^voluntary_ctxt_switches:\s*(\d+)$/m.exec(text)?.[1] ?? 0);
+    counts.set(thread, Number(/^voluntary_ctxt_switches:\s*(\d+)$/m.exec(text)?.[1] ?? 0));
   }
-  return sum;
+  return counts;
 }
