@@ -3,15 +3,33 @@ import process from "node:process";
 
 /** This very program, as another process of it is started: under Bun or Deno, the script and its flags stand before the arguments. */
 export function ownCommand(): { readonly program: string; readonly args: readonly string[] } {
-  const given = readFileSync("/proc/self/cmdline", "utf8").split("\0").slice(0, -1);
-  const own = process.argv.length - 2;
-  return { program: process.execPath, args: given.slice(1, given.length - own) };
+  const program = process.execPath;
+  try {
+    const given = readFileSync("/proc/self/cmdline", "utf8").split("\0").slice(0, -1);
+    return { program, args: given.slice(1, given.length - (process.argv.length - 2)) };
+  } catch {
+    // Deno shows /proc only to who may do everything: these are the rights that the command line needs.
+    return { program, args: ["run", "--no-prompt", "--quiet", ...rights, process.argv[1] ?? ""] };
+  }
 }
+
+const rights = [
+  "--allow-read",
+  "--allow-write",
+  "--allow-env",
+  "--allow-ffi",
+  "--allow-run",
+  "--allow-sys=hostname,uid,statfs",
+];
 
 /** Who has started this process; another one once that has ended. proc_pid_stat(5): the name may hold anything. */
 export function ownParent(): number {
-  const stat = readFileSync("/proc/self/stat", "utf8");
-  return Number(stat.slice(stat.lastIndexOf(")") + 2).split(" ")[1]);
+  try {
+    const stat = readFileSync("/proc/self/stat", "utf8");
+    return Number(stat.slice(stat.lastIndexOf(")") + 2).split(" ")[1]);
+  } catch {
+    return process.ppid;
+  }
 }
 
 /** What this process holds for itself alone, and all that it shows, in bytes; `undefined` where the kernel does not say. */
@@ -20,8 +38,17 @@ export function ownMemory(): { readonly own: number; readonly total: number } | 
     const text = readFileSync("/proc/self/smaps_rollup", "utf8");
     const bytes = (key: string) =>
       Number(new RegExp(`^${key}: *(\\d+) kB$`, "m").exec(text)?.[1] ?? 0) * 1024;
-    return { own: bytes("Private_Dirty"), total: bytes("Rss") };
+    return { own: bytes("Anonymous"), total: bytes("Rss") };
   } catch {
     return undefined;
   }
+}
+
+/**
+ * Gives back what is not used any more, where the runtime can be told: by itself it waits until much more has gathered,
+ * as most programs are not about to sleep for a minute.
+ */
+export function giveBackMemory(): void {
+  const bun = (globalThis as { readonly Bun?: { gc(now: boolean): void } }).Bun;
+  bun?.gc(true);
 }

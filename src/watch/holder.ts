@@ -4,7 +4,7 @@ import type { Io } from "../cli/io.ts";
 import type { Log } from "../cli/log.ts";
 import type { Parsed } from "../cli/options.ts";
 import { ShimctlError } from "../error.ts";
-import { ownMemory } from "../host/self.ts";
+import { giveBackMemory, ownMemory } from "../host/self.ts";
 import { type Child, startLook } from "./child.ts";
 import { watchFolders } from "./folders.ts";
 import type { Looked } from "./looked.ts";
@@ -67,7 +67,7 @@ export async function holdNode(io: Io, log: Log, parsed: Parsed): Promise<number
   if (settings.delayMs > 0)
     log.info(`what is asked for is brought onto this node after ${Math.round(settings.delayMs / 1000)} s`);
 
-  return new Promise((resolve) => {
+  return new Promise<number>((resolve) => {
     let child: Child | undefined;
     let timer: ReturnType<typeof setTimeout> | undefined;
     const folders = watchFolders(() => take({ kind: "changed" }));
@@ -98,6 +98,7 @@ export async function holdNode(io: Io, log: Log, parsed: Parsed): Promise<number
               last = looked ?? { ...nothingSaid, reason: "the last look ended without a result" };
               if (looked !== undefined) folders.keep(looked.folders);
               take({ kind: "looked", looked });
+              giveBackMemory();
             });
             break;
           case "say":
@@ -111,7 +112,6 @@ export async function holdNode(io: Io, log: Log, parsed: Parsed): Promise<number
           case "exit":
             clearTimeout(timer);
             folders.close();
-            server?.close();
             io.signal.removeEventListener("abort", stop);
             if (last !== undefined) leaveWords(lastWords, wordsFor(last));
             log.info("ends; the node stays as it is");
@@ -124,7 +124,7 @@ export async function holdNode(io: Io, log: Log, parsed: Parsed): Promise<number
     io.signal.addEventListener("abort", stop);
     carryOut(begin(settings, clock()));
     if (io.signal.aborted) stop();
-  });
+  }).finally(() => server?.close());
 }
 
 const nothingSaid: Looked = {
@@ -139,8 +139,13 @@ const nothingSaid: Looked = {
 };
 
 /** What every look would read anew must be there every time. */
-function refuseUnrepeatable({ options }: Parsed): void {
+function refuseUnrepeatable({ options, args }: Parsed): void {
   const { file } = options;
+  if (file === undefined && args.length === 0) {
+    throw new ShimctlError("usage", "Cannot watch, as no handler is named", {
+      hint: "name the handlers (`shimctl presets` lists them), or pass -f FILE",
+    });
+  }
   if (file === undefined || !/^\/(dev|proc)\//.test(file)) return;
   throw new ShimctlError("usage", "Cannot watch by a handler file that can be read only once", {
     path: file,
