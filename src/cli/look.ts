@@ -17,6 +17,7 @@ import type { Io } from "./io.ts";
 import { refuseManaged } from "./lasting.ts";
 import type { Log } from "./log.ts";
 import { explained, type Node, openNode } from "./node.ts";
+import { labelsDrift, refuseNodeAsk } from "./node_object.ts";
 import type { Parsed } from "./options.ts";
 import { asShimctlError, changeDocument, errorText, exitOf, problemText } from "./output.ts";
 import { type Report, reportOf, type Unreadable } from "./report.ts";
@@ -79,6 +80,7 @@ async function look(io: Io, log: Log, parsed: Parsed): Promise<number> {
     const file = await handlerFile(parsed, io.signal);
     const owner = ownerOf(parsed, file);
     found = { owner };
+    await refuseNodeAsk(io, parsed);
     const node = await openNode(parsed.options);
     found = { owner, node };
     await refuseManaged(node, parsed);
@@ -108,6 +110,8 @@ async function look(io: Io, log: Log, parsed: Parsed): Promise<number> {
         key: "",
         repaired: isDrift,
       };
+      // The handlers are served: what is left is tried again.
+      error = outcome.node?.failure;
     }
   } catch (thrown) {
     error = found.node === undefined ? asShimctlError(thrown) : explained(thrown, found.node.host);
@@ -151,9 +155,11 @@ async function neededOn(
     const key = drift.map(({ cause, handlers }) => `${cause}: ${handlers.join(", ")}`).join("; ");
     return { outcome, needs: "repair", key: key === "" ? "changed" : key };
   }
-  const isOwed = isActive && root.pending !== undefined && running.answer.kind === "up";
-  return isOwed
-    ? { outcome, needs: "finish", key: `pending since ${root.pending?.since}` }
+  if (isActive && root.pending !== undefined && running.answer.kind === "up")
+    return { outcome, needs: "finish", key: `pending since ${root.pending.since}` };
+  const missing = await labelsDrift(io, parsed, node, owner);
+  return missing.length > 0
+    ? { outcome, needs: "finish", key: missing.join("; ") }
     : { outcome, needs: "nothing", key: "" };
 }
 

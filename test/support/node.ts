@@ -1,6 +1,7 @@
 import { chmodSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname } from "node:path";
+import type { Io } from "../../src/cli/io.ts";
 import { main } from "../../src/cli/main.ts";
 import { runDeno, underDeno } from "./deno.ts";
 import type { EngineCase } from "./engine_case.ts";
@@ -94,7 +95,11 @@ export class Node {
   }
 
   /** Runs the command line in this process. */
-  async run(args: readonly string[], env: Readonly<Record<string, string>> = {}): Promise<Ran> {
+  async run(
+    args: readonly string[],
+    env: Readonly<Record<string, string>> = {},
+    cluster: NonNullable<Io["cluster"]> = {},
+  ): Promise<Ran> {
     if (underDeno) {
       const ran = runDeno(args, { ...this.env, ...env });
       return { ...ran, json: () => JSON.parse(ran.out) as Record<string, unknown> };
@@ -113,6 +118,7 @@ export class Node {
       errIsTerminal: false,
       signal: new AbortController().signal,
       now: () => new Date(),
+      cluster,
     });
     return { code, out, err, json: () => JSON.parse(out) as Record<string, unknown> };
   }
