@@ -1,9 +1,9 @@
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
-import process from "node:process";
 import { compile } from "../../build/compile.ts";
 import { nativeTarget } from "../../build/target.ts";
+import { atEnd } from "./at_end.ts";
 import { denoExecutable, underDeno } from "./deno.ts";
 
 let built: string | undefined;
@@ -15,6 +15,6 @@ export function compiled(): string {
   const outfile = join(mkdtempSync(join(tmpdir(), "shimctl-build-")), "shimctl");
   compile(nativeTarget(), outfile);
   built = outfile;
-  process.on("exit", () => rmSync(dirname(outfile), { recursive: true, force: true }));
+  atEnd(() => rmSync(dirname(outfile), { recursive: true, force: true }));
   return built;
 }

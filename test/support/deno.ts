@@ -3,6 +3,7 @@ import { chmodSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import process from "node:process";
+import { atEnd } from "./at_end.ts";
 
 const project = join(import.meta.dirname, "..", "..");
 
@@ -31,7 +32,7 @@ export function denoExecutable(): string {
   writeFileSync(made, script);
   chmodSync(made, 0o755);
   const folder = dirname(made);
-  process.on("exit", () => rmSync(folder, { recursive: true, force: true }));
+  atEnd(() => rmSync(folder, { recursive: true, force: true }));
   return made;
 }
 

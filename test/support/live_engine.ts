@@ -3,6 +3,7 @@ import { spawnSync } from "node:child_process";
 import { existsSync, linkSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import process from "node:process";
+import { atEnd } from "./at_end.ts";
 
 /** One engine for all copies of a node: a socket, and a program that starts it with the files of one of them. */
 export class LiveEngine {
@@ -26,7 +27,7 @@ export class LiveEngine {
     const line = `${server} </dev/null >${this.#folder}/log 2>&1 & echo $!`;
     this.#pid = Number(spawnSync("sh", ["-c", line], { encoding: "utf8" }).stdout);
     // A stage that could not be set up has nobody to take it down.
-    process.on("exit", () => this.stop());
+    atEnd(() => this.stop());
     const deadline = Date.now() + 10_000;
     while (!existsSync(this.#socket)) {
       if (Date.now() > deadline) throw new Error(readFileSync(`${this.#folder}/log`, "utf8"));

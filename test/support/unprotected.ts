@@ -3,6 +3,7 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import process from "node:process";
+import { atEnd } from "./at_end.ts";
 
 let built: string | undefined;
 
@@ -23,6 +24,6 @@ export function unprotected(): string {
   );
   if (status !== 0) throw new Error(`the executable was not built: ${stderr}`);
   built = outfile;
-  process.on("exit", () => rmSync(dirname(outfile), { recursive: true, force: true }));
+  atEnd(() => rmSync(dirname(outfile), { recursive: true, force: true }));
   return built;
 }
