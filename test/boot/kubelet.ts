@@ -1,10 +1,19 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import type { MessageInitShape } from "@bufbuild/protobuf";
 import { Code, ConnectError } from "@connectrpc/connect";
+import {
+  documentsOf,
+  list,
+  type Mapping,
+  mapping,
+  only,
+  optional,
+  text,
+  texts,
+} from "../support/manifest.ts";
 import type { BootedNode } from "./boot.ts";
 import type { ContainerConfigSchema, PodSandboxConfigSchema } from "./containers_pb.ts";
 import { criOf } from "./cri.ts";
-import { documentsOf, list, type Mapping, mapping, only, optional, text, texts } from "./manifest.ts";
 
 type SandboxConfig = MessageInitShape<typeof PodSandboxConfigSchema>;
 type ContainerConfig = MessageInitShape<typeof ContainerConfigSchema>;
