@@ -40,7 +40,8 @@ export function launch(
     'mkdir "$folder/upper" "$folder/work" "$folder/root"',
     // systemd-nspawn's own overlay would hide the root itself, from which programs are bound.
     'mount -t overlay -o "lowerdir=$root,upperdir=$folder/upper,workdir=$folder/work" overlay "$folder/root"',
-    'exec systemd-nspawn --directory="$folder/root" "$@"',
+    // With 133 it asks to be started again, as the node wants to reboot.
+    'while :; do systemd-nspawn --directory="$folder/root" "$@" && exit || [ $? = 133 ] || exit; done',
   ];
   // The first link of the chain is what ends all of them when this very process is killed.
   const argv = ["--pdeathsig", "KILL", "unshare", "--mount", "--pid", "--net", "--fork", "--kill-child"];
@@ -55,9 +56,9 @@ export function launch(
   return { leader: () => leaderOf(child), stop: () => stop(child, cgroups) };
 }
 
-/** `unshare` has systemd-nspawn as its child, and that has the node's systemd. */
+/** `unshare` has the shell as its child, that has systemd-nspawn, and that has the node's systemd. */
 function leaderOf(child: ChildProcess): number {
-  const found = childOf(childOf(child.pid ?? 0));
+  const found = childOf(childOf(childOf(child.pid ?? 0)));
   const path = `/proc/${found}/status`;
   // systemd-nspawn forks twice; the second is the one whose own number is 1.
   return found > 0 && existsSync(path) && /^NSpid:(\t\d+){2}\t1$/m.test(readFileSync(path, "utf8"))
