@@ -91,6 +91,34 @@ test("a newer epoch ends a contention, an older one does nothing", async () => {
   expect(await once(node, "--epoch", "6")).toMatchObject({ result: "repaired" });
 });
 
+test("two looks that find the same drift at once are no other writer to each other", async () => {
+  using node = Node.of(importedCase);
+  await once(node);
+  for (let day = 0; day < 2; day++) {
+    node.overwrite(importedCase);
+    const results = await Promise.all([once(node), once(node), once(node)]);
+    expect(results.map(({ code }) => code)).toEqual([0, 0, 0]);
+    expect((await node.run(["status", "--json"])).json()).toMatchObject({ contended: {} });
+  }
+});
+
+test("what only its options could make better ends it at its first look", async () => {
+  for (const args of [
+    ["kata-qemu", "--epoch", "UNSTAMPED-EPOCH"],
+    ["no-such-handler"],
+    ["-f", "/no/such/file"],
+  ]) {
+    using node = Node.of(importedCase);
+    const before = node.tree();
+    using holder = new Holder(node, undefined, args);
+    const ended = await holder.ended;
+    expect(ended.code).toBe(2);
+    expect(holder.said).toMatchObject([{ result: "refused", ready: false }]);
+    expect(holder.words).toContain("Cannot");
+    expect(node.tree()).toMatchObject(before);
+  }
+});
+
 test("on hold, a look only reports", async () => {
   using node = Node.of(importedCase);
   await node.run(["hold", "--all"]);
