@@ -162,6 +162,9 @@ test("watch installs, is ready only once the engine serves it, mends drift, and 
   expect((await holder.get("/readyz")).status).toBe(503);
   await holder.until("repaired", 2);
   node.overwrite(importedCase);
+  const { text } = await holder.get("/metrics");
+  expect(text).toMatch(/shimctl_engine_restarts_total\{reason="change"\} 1\n/);
+  expect(text).toMatch(/shimctl_engine_restarts_total\{reason="drift"\} 2\n/);
   const { error } = await holder.until("contended");
   expect(error).toContain("50-shimctl-default.toml");
   await holder.when("the kubelet is told", () => holder.words.startsWith("contended") || undefined);
