@@ -74,6 +74,12 @@ export interface ErrorFacts {
   readonly state?: string;
   /** What lets automatic runs only report. */
   readonly hold?: Readonly<Record<string, string | undefined>>;
+  /** What another writer takes away again and again, so that automatic runs leave it alone. */
+  readonly contended?: {
+    readonly since: string;
+    readonly cause: string;
+    readonly handlers: readonly string[];
+  };
   /** Whether the same command may succeed later without anyone changing anything. */
   readonly retryable?: boolean;
   readonly cause?: unknown;

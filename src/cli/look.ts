@@ -6,10 +6,10 @@ import { contend, contendedError, contendedOf, isNewer, isTooOften } from "../tr
 import type { Drift } from "../transaction/drift.ts";
 import type { Environment } from "../transaction/environment.ts";
 import type { Change, Outcome } from "../transaction/outcome.ts";
-import { entryOf, handlersIn, type Root, rootOf } from "../transaction/record.ts";
+import { entryOf, handlersIn, rootOf } from "../transaction/record.ts";
 import type { Request } from "../transaction/request.ts";
 import { preview, run } from "../transaction/run.ts";
-import { openState, stateFolder } from "../transaction/state.ts";
+import { stateFolder } from "../transaction/state.ts";
 import type { Looked, Needs } from "../watch/looked.ts";
 import { parseTally, tallyVariable } from "../watch/tally.ts";
 import { environment, handlerFile, ownerOf, requestOf, underLock } from "./change.ts";
@@ -96,7 +96,7 @@ async function look(io: Io, log: Log, parsed: Parsed): Promise<number> {
       needs !== "nothing" && !parsed.options.dryRun && !(isDrift && parsed.options.onDrift === "report");
     if (acts) {
       const outcome = await underLock(io, log, parsed, node, owner, (env) =>
-        isDrift ? repair(env, request, driftOf(report, owner)) : run(env, request),
+        isDrift ? repair(io, parsed, env, node, request) : run(env, request),
       );
       const after = await reportOf(io, parsed, node);
       if ("unreadable" in after) throw after.unreadable;
@@ -175,61 +175,55 @@ function driftOf({ drift, running, handlers }: Report, owner: string): Drift[] {
 }
 
 /** Mends drift under the lock, and counts it; what was mended too often already is left to a person. */
-function repair(env: Environment, request: Request, drift: readonly Drift[]): Promise<Outcome> {
+async function repair(
+  io: Io,
+  parsed: Parsed,
+  env: Environment,
+  node: Node,
+  request: Request,
+): Promise<Outcome> {
+  const report = await reportOf(io, parsed, node);
+  if ("unreadable" in report) throw report.unreadable;
   const { owner } = request;
-  let theirs: readonly Change[] = [];
-  const [first] = drift;
-  return preview(env, request)
-    .then(({ changes }) => {
-      theirs = changes;
-    })
-    .then(() =>
-      run(env, {
-        owner,
-        decide(_, state) {
-          // Without a file to change, only a restart is left.
-          const cause = theirs.length === 0 ? "not-served" : (first?.cause ?? "gone");
-          const named = [...new Set(drift.flatMap(({ handlers }) => handlers))].sort();
-          const asked = request.intent.command === "install" ? request.intent.handlers : [];
-          const handlers = named.length > 0 ? named : asked.map(({ handler }) => handler.name);
-          const root = rootOf(state.readRecord().record, env.site.rootFile);
-          if (!isTooOften(root, owner, handlers, env.now()))
-            return { ...request, mends: { cause, handlers } };
-          const contended = contendedOf(root, owner) ?? contend(env, state, owner, { cause, handlers });
-          throw new Contended(contendedError(owner, contended), theirs);
-        },
-      }),
-    )
-    .catch(async (error: unknown) => {
-      const met = contentionIn(error);
-      throw met === undefined ? error : await met.withDiff();
+  const drift = driftOf(report, owner);
+  const { changes: theirs } = await preview(env, request);
+  const isUnserved = drift.some(({ cause }) => cause === "not-served");
+  // Another holder of this node was here first, or left this to be finished: that is no second writer.
+  if (report.open.length > 0 || (theirs.length === 0 && !isUnserved)) return run(env, request);
+  // Without a file to change, only a restart is left.
+  const cause = theirs.length === 0 ? "not-served" : (drift[0]?.cause ?? "gone");
+  const named = [...new Set(drift.flatMap(({ handlers }) => handlers))].sort();
+  const asked = request.intent.command === "install" ? request.intent.handlers : [];
+  const mends = {
+    cause,
+    handlers: named.length > 0 ? named : asked.map(({ handler }) => handler.name),
+  };
+  try {
+    return await run(env, {
+      owner,
+      decide(_, state) {
+        const root = rootOf(state.readRecord().record, env.site.rootFile);
+        if (!isTooOften(root, owner, mends.handlers, env.now())) return { ...request, mends };
+        throw contendedError(owner, contendedOf(root, owner) ?? contend(env, state, owner, mends));
+      },
     });
-}
-
-/** Another writer was met, and this is what it did last. */
-class Contended extends Error {
-  readonly #error: ShimctlError;
-  readonly #theirs: readonly Change[];
-
-  constructor(error: ShimctlError, theirs: readonly Change[]) {
-    super(error.message);
-    this.#error = error;
-    this.#theirs = theirs;
-  }
-
-  async withDiff(): Promise<ShimctlError> {
-    const { redactedPatch } = await import("./redacted_patch.ts");
-    const patches = await Promise.all(
-      this.#theirs.map(({ path, before, after }) => redactedPatch({ path, before: after, after: before })),
-    );
-    const { code, message, facts } = this.#error;
-    return new ShimctlError(code, message, { ...facts, diff: patches.join("") });
+  } catch (error) {
+    throw await withTheirs(error, theirs);
   }
 }
 
-function contentionIn(error: unknown): Contended | undefined {
-  if (error instanceof Contended) return error;
-  return error instanceof Error && error.cause !== undefined ? contentionIn(error.cause) : undefined;
+/** An error that says that another writer was met, with what that did last. */
+async function withTheirs(error: unknown, ours: readonly Change[]): Promise<unknown> {
+  if (!(error instanceof ShimctlError) || error.facts.contended === undefined) return error;
+  const { redactedPatch } = await import("./redacted_patch.ts");
+  const patches = await Promise.all(
+    ours.map(({ path, before, after }) => redactedPatch({ path, before: after, after: before })),
+  );
+  return new ShimctlError(error.code, error.message, {
+    ...error.facts,
+    diff: patches.join(""),
+    cause: error,
+  });
 }
 
 async function tell(
@@ -242,13 +236,13 @@ async function tell(
   const { owner, outcome, report } = found;
   const { json, dryRun } = parsed.options;
   const metrics = await metricsOf(io, parsed, found, error);
-  const looked = { ...lookedOf(io, parsed, found, error), ...(metrics === undefined ? {} : { metrics }) };
+  const looked = { ...lookedOf(parsed, found, error), ...(metrics === undefined ? {} : { metrics }) };
   if (json) {
     const { result } = looked;
     const drift = report === undefined ? [] : driftOf(report, owner);
     io.out(changeDocument("watch", owner, dryRun, outcome, error, { result, drift, watch: looked }));
   } else {
-    if (error !== undefined && !isContended(found, error)) throw error;
+    if (error !== undefined && error.facts.contended === undefined) throw error;
     for (const note of outcome?.notes ?? []) log.warn(note);
     for (const warning of outcome?.warnings ?? []) log.warn(problemText(warning));
     if (error !== undefined) io.err(errorText(error));
@@ -262,25 +256,15 @@ async function tell(
       : ExitCode.done;
 }
 
-function isContended({ node, owner, report }: Found, error: ShimctlError): boolean {
-  if (error.code !== "held" || node === undefined) return false;
-  return (
-    error.message.startsWith("Contended") ||
-    (report !== undefined && contendedOf(report.root, owner) !== undefined)
-  );
-}
-
 /** For whoever holds the node: what was found and done. */
-function lookedOf(io: Io, parsed: Parsed, found: Found, error: ShimctlError | undefined): Looked {
-  const { owner, node, report, outcome, needs = "nothing", key = "", repaired = false } = found;
+function lookedOf(parsed: Parsed, found: Found, error: ShimctlError | undefined): Looked {
+  const { node, report, outcome, needs = "nothing", key = "", repaired = false } = found;
   const changed = found.outcome !== undefined && needs === "nothing" && outcome?.result === "changed";
   const { ready, reason } = readiness(found, error);
   const isOff = report?.result === "broken";
   const result =
     error !== undefined
-      ? isContended(found, error)
-        ? "contended"
-        : resultOf(error)
+      ? resultOf(error)
       : outcome?.result === "superseded"
         ? "superseded"
         : needs !== "nothing"
@@ -290,8 +274,6 @@ function lookedOf(io: Io, parsed: Parsed, found: Found, error: ShimctlError | un
             : repaired
               ? "repaired"
               : (outcome?.result ?? "unchanged");
-  const until =
-    error?.code === "held" && report !== undefined ? heldUntil(io, report.root, owner, node) : undefined;
   return {
     result,
     needs,
@@ -299,9 +281,9 @@ function lookedOf(io: Io, parsed: Parsed, found: Found, error: ShimctlError | un
     ready,
     reason,
     folders: node === undefined ? [] : foldersOf(node, report, parsed),
-    ...(until === undefined ? {} : { until }),
     ...(error === undefined ? {} : { error: errorText(error).trimEnd() }),
     failed: error !== undefined,
+    hopeless: error?.code === "usage" && !error.retryable,
     changed: changed || (repaired && error === undefined),
   };
 }
@@ -340,22 +322,11 @@ async function metricsOf(
 }
 
 function resultOf(error: ShimctlError): string {
+  if (error.facts.contended !== undefined) return "contended";
   if (error.code === "held") return "held";
   const isRefusal =
     error.code !== "internal" && error.code !== "interrupted" && error.facts.state === undefined;
   return isRefusal ? "refused" : "failed";
-}
-
-/** The record may have been written since the report was made. */
-function heldUntil(io: Io, root: Root, owner: string, node: Node | undefined): number | undefined {
-  const now =
-    node === undefined
-      ? root
-      : rootOf(openState((path) => node.host.real(path), io.now).readRecord().record, node.site.rootFile);
-  const until = Object.hasOwn(now.held ?? {}, owner)
-    ? Date.parse(now.held?.[owner]?.until ?? "")
-    : Number.NaN;
-  return Number.isNaN(until) ? undefined : until;
 }
 
 /** Whether every handler that is asked for is proved to be served, and why not. */

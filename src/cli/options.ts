@@ -164,7 +164,7 @@ const specs = {
   interval: {
     kind: "duration",
     value: "D",
-    help: "how often to look, besides whenever a file changes",
+    help: "how often to look, besides whenever a file changes; at most once a second",
     default: "1m",
   },
   stagger: {
@@ -315,6 +315,10 @@ export const commands = {
   watch: {
     usage: "watch HANDLER... | -f FILE",
     help: "install, then keep it so: look again when a file changes and on a timer, and mend what others undid",
+    more: [
+      "It goes on until a signal ends it, whatever it finds on the node. Only what its options or its handler file are",
+      "wrong about when it starts ends it at once, with exit code 2.",
+    ],
     takes: "handlers",
     options: [
       ...change,

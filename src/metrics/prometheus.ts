@@ -121,10 +121,15 @@ export const families: readonly Family[] = [
     absent: "outside of `watch`",
     samples: ({ watch }) => (watch === undefined ? [] : [{ value: watch.checks }]),
   }),
-  family("counter", "check_failures_total", "How often shimctl watch could not tell how the node stands", {
-    absent: "outside of `watch`",
-    samples: ({ watch }) => (watch === undefined ? [] : [{ value: watch.failures }]),
-  }),
+  family(
+    "counter",
+    "check_failures_total",
+    "Looks of shimctl watch that ended in an error: what is refused, held or contended counts at each look, as long as it lasts",
+    {
+      absent: "outside of `watch`",
+      samples: ({ watch }) => (watch === undefined ? [] : [{ value: watch.failures }]),
+    },
+  ),
   family(
     "gauge",
     "last_check_timestamp_seconds",

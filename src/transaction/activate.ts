@@ -89,6 +89,7 @@ const reasonWords: Readonly<Record<RestartReason, string>> = {
   undo: "to undo a change",
   pending: "to serve what was written before",
   repair: "with repaired files",
+  drift: "to mend what others undid",
 };
 
 /** Beyond that, timers end at once. */

@@ -54,19 +54,15 @@ export function refuseContended(env: Environment, state: NodeState, request: Req
   throw contendedError(owner, contended);
 }
 
-/** What is said of an owner whose handlers another writer takes away. @param diff what that did last, secrets redacted */
-export function contendedError(
-  owner: string,
-  { since, cause, handlers }: Contended,
-  diff = "",
-): ShimctlError {
+/** What is said of an owner whose handlers another writer takes away. */
+export function contendedError(owner: string, { since, cause, handlers }: Contended): ShimctlError {
   const release = `shimctl release${owner === "default" ? "" : ` --owner ${owner}`}`;
   return new ShimctlError(
     "held",
     `Contended, as another program changes ${handlers.join(", ")} again and again: ${cause}, found at ${since}`,
     {
       hint: `find that program and end it, then run \`${release}\`; a person's own install goes through as well`,
-      ...(diff === "" ? {} : { diff }),
+      contended: { since, cause, handlers },
     },
   );
 }

@@ -3,9 +3,9 @@ import type { Counts, NodeRecord } from "./record.ts";
 
 /**
  * What the engine is restarted for: to serve a change, to undo one, to serve what an earlier run had left to its next
- * start, with files that were broken and are repaired.
+ * start, with files that were broken and are repaired, to mend what others undid.
  */
-export const restartReasons = ["change", "undo", "pending", "repair"] as const;
+export const restartReasons = ["change", "undo", "pending", "repair", "drift"] as const;
 
 export type RestartReason = (typeof restartReasons)[number];
 
@@ -29,20 +29,26 @@ function added(counts: Counts, { restart, undone }: Counted): Counts {
 }
 
 /** Why an operation restarts the engine. @param writes whether it has written anything itself */
-export function reasonOf(command: string, writes: boolean): RestartReason {
-  return command === "repair" ? "repair" : writes ? "change" : "pending";
+export function restartReasonOf(
+  { command, mends }: { readonly command: string; readonly mends?: unknown },
+  writes: boolean,
+): RestartReason {
+  if (command === "repair") return "repair";
+  return mends !== undefined ? "drift" : writes ? "change" : "pending";
 }
 
 /** What the journal tells of it, for where the record is lost; `undefined`: nothing. */
 export function countsTold(journal: readonly JournalLine[]): Counts | undefined {
-  const commands = new Map(
-    journal.flatMap((line) => (line.step === "begin" ? [[line.operation, line.command] as const] : [])),
+  const begun = new Map(
+    journal.flatMap((line) => (line.step === "begin" ? [[line.operation, line] as const] : [])),
   );
   const writing = new Set(journal.flatMap((line) => (line.step === "intent" ? [line.operation] : [])));
   let told: Counts = {};
   for (const { step, operation, ...line } of journal) {
     if (step === "restart")
-      told = added(told, { restart: reasonOf(commands.get(operation) ?? "", writing.has(operation)) });
+      told = added(told, {
+        restart: restartReasonOf(begun.get(operation) ?? { command: "" }, writing.has(operation)),
+      });
     else if (step === "restore") told = added(told, { restart: "undo" });
     else if (step === "end" && "result" in line && line.result === "undone")
       told = added(told, { undone: true });

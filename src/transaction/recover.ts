@@ -12,7 +12,7 @@ import { sha256 } from "../sha256.ts";
 import { activate, bringBack, cannotVerify, type RestartLine } from "./activate.ts";
 import { asItWas } from "./as_it_was.ts";
 import { commitFile } from "./commit.ts";
-import { reasonOf } from "./counts.ts";
+import { restartReasonOf } from "./counts.ts";
 import type { Environment } from "./environment.ts";
 import { gather, readEngine, withEdits } from "./gather.ts";
 import { holdsAfter } from "./hold.ts";
@@ -189,7 +189,7 @@ async function resume(work: Work): Promise<"finished" | { readonly against: stri
     const { format: _, time: __, operation: id, ...line } = restart;
     state.append(id, line);
   }
-  const reason = reasonOf(begin.command, operation.intents.length > 0);
+  const reason = restartReasonOf(begin, operation.intents.length > 0);
   const verdict = await activate(
     env,
     activation,

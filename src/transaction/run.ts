@@ -7,6 +7,7 @@ import { isSame } from "../same.ts";
 import { sha256 } from "../sha256.ts";
 import { refuseAutomatic } from "./automatic.ts";
 import { refuseContended, releaseContended } from "./contention.ts";
+import { restartReasonOf } from "./counts.ts";
 import {
   type Effected,
   foreignEdits,
@@ -312,10 +313,12 @@ async function inEffect(
   planned: Planned,
   progress: Progress,
 ): Promise<Effected> {
+  const why = (writes: boolean) =>
+    restartReasonOf({ command: request.intent.command, mends: request.mends }, writes);
   if (progress.first !== undefined) {
     throwIfStopped(env);
     const { effect } = progress.first;
-    const effected = await takeEffect(env, state, operation, effect, progress.ground, "change");
+    const effected = await takeEffect(env, state, operation, effect, progress.ground, why(true));
     finish(env, state, operation, request, planned, progress, effected.pending);
     return effected;
   }
@@ -349,7 +352,7 @@ async function inEffect(
     const { folders } = state.readRecord().record;
     begin(env, state, operation, request, { ...planned, previous }, folders);
     progress.first = planned;
-    effected = await takeEffect(env, state, operation, planned.effect, ground, "pending");
+    effected = await takeEffect(env, state, operation, planned.effect, ground, why(false));
     state.append(operation, { step: "complete" });
   }
   const { bases, order } = planned;

@@ -115,7 +115,7 @@ export async function holdNode(io: Io, log: Log, parsed: Parsed): Promise<number
             io.signal.removeEventListener("abort", stop);
             if (last !== undefined) leaveWords(lastWords, wordsFor(last));
             log.info("ends; the node stays as it is");
-            resolve(0);
+            resolve(action.code);
             break;
         }
       }
@@ -135,6 +135,7 @@ const nothingSaid: Looked = {
   reason: "",
   folders: [],
   failed: true,
+  hopeless: false,
   changed: false,
 };
 

@@ -17,12 +17,12 @@ export interface Looked {
   readonly reason: string;
   /** Folders as seen from here; when something in them changes, it is time to look again. */
   readonly folders: readonly string[];
-  /** Before that, nothing is tried again. Milliseconds since 1970. */
-  readonly until?: number | undefined;
   /** What went wrong, as people are told: several lines. */
   readonly error?: string | undefined;
   /** It went wrong, or would; the engine and its files are as they were. */
   readonly failed: boolean;
+  /** It went wrong by what was asked for, whatever the node is like. */
+  readonly hopeless: boolean;
   /** A change was made. */
   readonly changed: boolean;
   /** The node in the words of a monitoring system. */
@@ -42,7 +42,6 @@ export function parseLooked(text: string): Looked | undefined {
   if (needs !== "nothing" && needs !== "install" && needs !== "finish" && needs !== "repair")
     return undefined;
   const folders = fieldOf(watch, "folders");
-  const until = fieldOf(watch, "until");
   return {
     result: textIn(value, "result"),
     needs,
@@ -50,9 +49,9 @@ export function parseLooked(text: string): Looked | undefined {
     ready: fieldOf(watch, "ready") === true,
     reason: textIn(watch, "reason"),
     folders: Array.isArray(folders) ? folders.filter((each) => typeof each === "string") : [],
-    until: typeof until === "number" ? until : undefined,
     error: textIn(watch, "error") || undefined,
     failed: fieldOf(watch, "failed") === true,
+    hopeless: fieldOf(watch, "hopeless") === true,
     changed: fieldOf(watch, "changed") === true,
     metrics: textIn(watch, "metrics") || undefined,
   };

@@ -1,3 +1,4 @@
+import { ExitCode } from "../error.ts";
 import type { Looked } from "./looked.ts";
 
 /** When a node is looked at, and when something is done: decided from events and times alone. Times are milliseconds. */
@@ -44,7 +45,7 @@ export type Action =
   /** What was found differs from what was last said. */
   | { readonly kind: "say"; readonly looked: Looked }
   | { readonly kind: "end child" }
-  | { readonly kind: "exit" };
+  | { readonly kind: "exit"; readonly code: ExitCode };
 
 export interface Step {
   readonly state: State;
@@ -55,7 +56,7 @@ export interface Step {
 
 /** So long nothing more may change before a look. */
 const debounceMs = 250;
-/** Looks that changes ask for keep that distance. */
+/** Looks keep that distance, whatever asks for them. */
 const distanceMs = 1_000;
 const longestPauseMs = 15 * 60_000;
 const firstPauseMs = 5_000;
@@ -64,7 +65,7 @@ const patience = 10;
 
 export function begin(settings: Settings, now: number): Step {
   const state: State = {
-    settings,
+    settings: { ...settings, intervalMs: Math.max(settings.intervalMs, distanceMs) },
     child: undefined,
     stopped: false,
     lookAt: now,
@@ -84,7 +85,7 @@ export function next(state: State, event: Event, now: number): Step {
     const isOver = event.kind === "looked" || state.child === undefined;
     return {
       state: isOver ? { ...state, child: undefined } : state,
-      actions: isOver ? [{ kind: "exit" }] : [],
+      actions: isOver ? [{ kind: "exit", code: ExitCode.done }] : [],
       wakeAt: undefined,
     };
   }
@@ -93,8 +94,9 @@ export function next(state: State, event: Event, now: number): Step {
       return goOn(state, now, []);
     case "stop": {
       const stopped = { ...state, stopped: true };
-      const kind = state.child === undefined ? "exit" : "end child";
-      return { state: stopped, actions: [{ kind }], wakeAt: undefined };
+      const action: Action =
+        state.child === undefined ? { kind: "exit", code: ExitCode.done } : { kind: "end child" };
+      return { state: stopped, actions: [action], wakeAt: undefined };
     }
     case "changed":
       return goOn(changed(state, now), now, []);
@@ -118,6 +120,18 @@ function looked(before: State, found: Looked | undefined, now: number): Step {
   const { child, settings } = before;
   if (child === undefined) return goOn(before, now, []);
   const result = found ?? silent;
+  // Whoever asked for that waits for nothing. Later, what was asked for before is on the node and is kept in view.
+  if (result.hopeless && before.last === undefined) {
+    const actions: Action[] = [
+      { kind: "say", looked: result },
+      { kind: "exit", code: ExitCode.usage },
+    ];
+    return {
+      state: { ...before, child: undefined, stopped: true, last: result },
+      actions,
+      wakeAt: undefined,
+    };
+  }
   const isSame = before.due?.key === result.key && result.needs !== "nothing";
   const due =
     result.needs === "nothing"
@@ -134,11 +148,7 @@ function looked(before: State, found: Looked | undefined, now: number): Step {
   const pause = isVain ? Math.min(firstPauseMs * 2 ** Math.min(failures - 1, 20), longestPauseMs) : 0;
   // What is tried in vain is not tried again at once; something else to do is.
   const isOther = due !== undefined && !isSame;
-  const notBefore = isVain
-    ? Math.max(now + pause, Math.min(result.until ?? 0, now + dayMs))
-    : isOther || due === undefined
-      ? 0
-      : before.notBefore;
+  const notBefore = isVain ? now + pause : isOther || due === undefined ? 0 : before.notBefore;
   const state: State = {
     ...before,
     child: undefined,
@@ -157,8 +167,6 @@ function looked(before: State, found: Looked | undefined, now: number): Step {
   const after = child.changed ? changed(timed, now) : timed;
   return goOn(after, now, saysSo ? [{ kind: "say", looked: result }] : []);
 }
-
-const dayMs = 86_400_000;
 
 function actTime(
   { due, settings, notBefore }: State,
@@ -207,5 +215,6 @@ const silent: Looked = {
   reason: "the last look ended without a result",
   folders: [],
   failed: true,
+  hopeless: false,
   changed: false,
 };

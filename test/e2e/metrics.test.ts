@@ -171,6 +171,7 @@ describe("status --format prometheus", () => {
         ?.samples.map(({ labels }) => labels["reason"]);
       expect(reasons?.filter((reason) => reason !== "other")).toEqual([
         "change",
+        "drift",
         "pending",
         "repair",
         "undo",

@@ -91,6 +91,34 @@ test("a newer epoch ends a contention, an older one does nothing", async () => {
   expect(await once(node, "--epoch", "6")).toMatchObject({ result: "repaired" });
 });
 
+test("two looks that find the same drift at once are no other writer to each other", async () => {
+  using node = Node.of(importedCase);
+  await once(node);
+  for (let day = 0; day < 2; day++) {
+    node.overwrite(importedCase);
+    const results = await Promise.all([once(node), once(node), once(node)]);
+    expect(results.map(({ code }) => code)).toEqual([0, 0, 0]);
+    expect((await node.run(["status", "--json"])).json()).toMatchObject({ contended: {} });
+  }
+});
+
+test("what only its options could make better ends it at its first look", async () => {
+  for (const args of [
+    ["kata-qemu", "--epoch", "UNSTAMPED-EPOCH"],
+    ["no-such-handler"],
+    ["-f", "/no/such/file"],
+  ]) {
+    using node = Node.of(importedCase);
+    const before = node.tree();
+    using holder = new Holder(node, undefined, args);
+    const ended = await holder.ended;
+    expect(ended.code).toBe(2);
+    expect(holder.said).toMatchObject([{ result: "refused", ready: false }]);
+    expect(holder.words).toContain("Cannot");
+    expect(node.tree()).toMatchObject(before);
+  }
+});
+
 test("on hold, a look only reports", async () => {
   using node = Node.of(importedCase);
   await node.run(["hold", "--all"]);
@@ -134,6 +162,9 @@ test("watch installs, is ready only once the engine serves it, mends drift, and 
   expect((await holder.get("/readyz")).status).toBe(503);
   await holder.until("repaired", 2);
   node.overwrite(importedCase);
+  const { text } = await holder.get("/metrics");
+  expect(text).toMatch(/shimctl_engine_restarts_total\{reason="change"\} 1\n/);
+  expect(text).toMatch(/shimctl_engine_restarts_total\{reason="drift"\} 2\n/);
   const { error } = await holder.until("contended");
   expect(error).toContain("50-shimctl-default.toml");
   await holder.when("the kubelet is told", () => holder.words.startsWith("contended") || undefined);

@@ -21,7 +21,7 @@ export class Holder {
   readonly pid: number;
   readonly termination: string;
   readonly #child: ReturnType<typeof spawn>;
-  readonly #ended: Promise<{ readonly code: number | null; readonly signal: string | null }>;
+  readonly ended: Promise<{ readonly code: number | null; readonly signal: string | null }>;
 
   /** @param program the executable, in place of the source under Bun */
   constructor(node: Node, engine: LiveEngine | undefined, args: readonly string[], program?: string) {
@@ -43,7 +43,7 @@ export class Holder {
     this.#child.stderr?.on("data", (part: Buffer) => {
       this.err += part.toString();
     });
-    this.#ended = new Promise((resolve) =>
+    this.ended = new Promise((resolve) =>
       this.#child.on("close", (code, signal) => resolve({ code, signal })),
     );
   }
@@ -94,7 +94,7 @@ export class Holder {
   async end(signal: "SIGTERM" | "SIGINT" | "SIGKILL" = "SIGTERM") {
     const started = performance.now();
     this.#child.kill(signal);
-    const ended = await this.#ended;
+    const ended = await this.ended;
     return { ...ended, ms: performance.now() - started };
   }
 

@@ -21,6 +21,7 @@ const fine: Looked = {
   reason: "kata served",
   folders: [],
   failed: false,
+  hopeless: false,
   changed: false,
 };
 const drifted: Looked = { ...fine, result: "drifted", needs: "repair", key: "gone: kata", ready: false };
@@ -177,15 +178,39 @@ test("what fails is tried again ever later, up to every 15 minutes", () => {
   expect(acts(holder).length).toBeLessThan(30);
 });
 
-test("what is held is not tried before its time", () => {
-  const until = 7_200_000;
-  const holder = new Holder(settings, (mode) =>
-    mode === "act" ? { ...failed, result: "held", needs: "install", key: "kata", until } : missing,
-  );
-  holder.until(until - 1);
-  expect(acts(holder)).toEqual([0]);
-  holder.until(until + 120_000);
-  expect(acts(holder).length).toBeGreaterThan(1);
+test("what is held is asked for again at times, as what it depends on may be another by then", () => {
+  let isMended = false;
+  const held: Looked = { ...failed, result: "held", needs: "install", key: "kata" };
+  let isDone = false;
+  const holder = new Holder(settings, (mode) => {
+    if (mode === "act" && !isMended) return held;
+    isDone ||= mode === "act";
+    return isDone ? fine : missing;
+  });
+  holder.until(4 * 3_600_000);
+  isMended = true;
+  const tries = acts(holder).length;
+  expect(tries).toBeLessThan(30);
+  holder.until(holder.now + 17 * 60_000);
+  expect(acts(holder).length).toBe(tries + 1);
+});
+
+test("what no look can make better ends it at the first, and at no later one", () => {
+  const wrong: Looked = { ...failed, result: "refused", hopeless: true };
+  const first = new Holder(settings, () => wrong);
+  first.until(3_600_000);
+  expect(first).toMatchObject({ exited: true, said: ["refused"] });
+  expect(first.started).toHaveLength(1);
+  let looks = 0;
+  const later = new Holder(settings, () => (looks++ === 0 ? fine : wrong));
+  later.until(3_600_000);
+  expect(later.exited).toBe(false);
+});
+
+test("an interval of nothing is one of a second", () => {
+  const holder = new Holder({ ...settings, intervalMs: 0 }, () => fine);
+  holder.until(60_000);
+  expect(holder.started.length).toBeLessThanOrEqual(31);
 });
 
 test("a stop ends the child first, and then the holder", () => {
