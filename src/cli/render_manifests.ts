@@ -4,7 +4,7 @@ import { ShimctlError } from "../error.ts";
 import type { Handler } from "../handler/model.ts";
 import { randomUUID } from "../host/random.ts";
 import { layouts } from "../layout/registry.ts";
-import { clusterOwner, waveLabel } from "../managed/kubernetes.ts";
+import { clusterOwner, daemonSetName, waveLabel } from "../managed/kubernetes.ts";
 import { type Asked, daemonSetManifests, jobManifests, type manifestNames } from "../managed/manifests.ts";
 import { type NodeKind, nodeKinds } from "../managed/mounts.ts";
 import type { Notes } from "../managed/system.ts";
@@ -58,7 +58,7 @@ export async function renderManifests(
     `Kubernetes (${name === "job" ? "a Job that uninstalls" : "DaemonSet"}): ${all ? `all of the owner ${owner}` : namesOf(handlers)}, on nodes with ${kind.title}`,
     `Made by shimctl render --for ${name}, at ${stamp.epoch}: an incarnation that is newer than all before. Make it again for each roll-out, and do not apply an old one.`,
   ];
-  const text = `${heading(about, name === "job" ? jobNotes() : daemonSetNotes(options.image), [])}\n${yamlOf(objects)}`;
+  const text = `${heading(about, name === "job" ? jobNotes() : daemonSetNotes(options.image, owner), [])}\n${yamlOf(objects)}`;
   io.out(
     options.json
       ? document("render", "ok", undefined, { for: name, handlers, warnings: [], stamp, objects, text })
@@ -153,7 +153,7 @@ function needsOf(kind: NodeKind, handlers: readonly Handler[]): (readonly string
   return understood(backend, layout, undefined, target, handlers).needs.map(({ paths }) => paths);
 }
 
-function daemonSetNotes(image: string | undefined): Notes {
+function daemonSetNotes(image: string | undefined, owner: string): Notes {
   return {
     wiped:
       "The system bus and the engine's configuration equal root on the node: whoever may change these objects, or run a pod in their namespace, is root on every node. docs/pod-security.md names each privilege and why it is there.",
@@ -170,8 +170,8 @@ function daemonSetNotes(image: string | undefined): Notes {
     ],
     takeBack: [
       "Ending the pods uninstalls nothing. First delete the DaemonSet, then uninstall on each node:",
-      "  kubectl -n shimctl-system delete daemonset shimctl",
-      "  shimctl render --for job --all --node-name NODE | kubectl apply -f -",
+      `  kubectl -n shimctl-system delete daemonset ${daemonSetName(owner)}`,
+      `  shimctl render --for job --all --node-name NODE${owner === clusterOwner ? "" : ` --owner ${owner}`} | kubectl apply -f -`,
     ],
     check: [
       "Every folder below that is mounted, and is not shimctl's own, has to be on the node: else its pod waits and its events name the folder.",

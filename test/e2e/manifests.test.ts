@@ -97,6 +97,33 @@ describe("a DaemonSet", () => {
     expect(containerOf(await objects("--for daemonset crun --owner me")).args).toContain("--owner=me");
   });
 
+  test("of another owner is another one, with other pods", async () => {
+    const owners = ["cluster", "sandbox", "x".repeat(40)];
+    const all = await Promise.all(owners.map((owner) => objects(`--for daemonset runsc --owner ${owner}`)));
+    const sets = all.map((each) => each.at(-1));
+    const names = sets.map((each) => String(valueAt(each, "metadata", "name")));
+    expect(names.slice(0, 2)).toEqual(["shimctl", "shimctl-sandbox"]);
+    expect(new Set(names).size).toBe(owners.length);
+    for (const name of names) expect(name).toMatch(/^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$/);
+    const selectors = sets.map((each) => valueAt(each, "spec", "selector", "matchLabels"));
+    expect(new Set(selectors.map((each) => JSON.stringify(each))).size).toBe(owners.length);
+    for (const [at, each] of sets.entries())
+      expect(valueAt(each, "spec", "template", "metadata", "labels")).toEqual(selectors[at]);
+  });
+
+  test("that is made again is the same one, with other pods", async () => {
+    const [first, second] = [
+      (await objects("--for daemonset runsc")).at(-1),
+      (await objects("--for daemonset runsc kata-qemu", "2026-09-02T12:00:00Z")).at(-1),
+    ];
+    for (const path of [
+      ["metadata", "name"],
+      ["spec", "selector"],
+    ])
+      expect(valueAt(second, ...path)).toEqual(valueAt(first, ...path));
+    expect(valueAt(second, "spec", "template")).not.toEqual(valueAt(first, "spec", "template"));
+  });
+
   test("looks into the folder of a handler that is elsewhere", async () => {
     const { out } = await run("--for daemonset kata-qemu --prefix /srv/kata");
     expect(out).toContain("mountPath: /host/srv/kata/");
