@@ -1,4 +1,5 @@
 import packageJson from "../../package.json" with { type: "json" };
+import { isNodeName } from "../cluster/labels.ts";
 import { backends } from "../engine/registry.ts";
 import { ShimctlError } from "../error.ts";
 import type { Handler } from "../handler/model.ts";
@@ -31,6 +32,7 @@ export async function renderManifests(
   const kind = kindOf(parsed);
   const image = imageOf(parsed);
   const file = await fileOf(io, parsed);
+  refuseLarge(file?.text);
   // A person is `default`: whoever looks at a node tells them apart.
   const owner =
     options.given.has("owner") || file?.content.owner !== undefined ? ownerOf(parsed, file) : clusterOwner;
@@ -90,18 +92,35 @@ function kindOf({ options }: Parsed): NodeKind {
   return kind;
 }
 
-/** As the grammar of image references has it, roughly: the cluster says the rest. */
+/** https://github.com/distribution/reference/blob/main/reference.go, without upper-case hosts, and never without a tag or digest. */
+const imagePattern =
+  /^((?:[a-z0-9.-]+|\[[0-9a-f:]+\])(:\d+)?\/)?[a-z0-9]+([._/-]+[a-z0-9]+)*(?<tag>:\w[\w.-]{0,127})?(?<digest>@sha256:[0-9a-f]{64})?$/;
+
 function imageOf({ options: { image, given } }: Parsed): string {
   if (image === undefined) return ownImage;
-  const name = /^[a-z0-9[][A-Za-z0-9.:_/[\]-]*(@sha256:[0-9a-f]{64})?$/.exec(image);
-  const isNamed = image.includes("@") || /:[A-Za-z0-9_][\w.-]{0,127}$/.test(image);
-  if (name === null || !isNamed || image.endsWith(":latest"))
-    throw new ShimctlError(
-      "usage",
-      `Cannot use ${given.get("image") ?? "--image"}, which must name an image with its tag or digest, and not latest: ${shown(image)}`,
-      { hint: "name the release, so that all nodes of a roll-out run the same one" },
-    );
-  return image;
+  const { tag, digest } = imagePattern.exec(image)?.groups ?? {};
+  if (digest !== undefined || (tag !== undefined && tag !== ":latest")) return image;
+  throw new ShimctlError(
+    "usage",
+    `Cannot use ${given.get("image") ?? "--image"}, which must name an image with its tag or digest, and not latest: ${shown(image)}`,
+    { hint: "name the release, so that all nodes of a roll-out run the same one" },
+  );
+}
+
+/**
+ * `kubectl apply` keeps what it applied in an annotation, and the API takes no more than 256 KiB of these
+ * (https://github.com/kubernetes/apimachinery/blob/master/pkg/api/validation/objectmeta.go).
+ */
+function refuseLarge(text = ""): void {
+  const kib = Math.ceil(Buffer.byteLength(JSON.stringify(text)) / 1024);
+  if (kib <= 240) return;
+  throw new ShimctlError(
+    "usage",
+    `Cannot put this handler file into the cluster, as kubectl apply takes no more than 240 KiB: ${kib} KiB`,
+    {
+      hint: "leave comments and handlers out that the nodes do not need, or give several owners a part each",
+    },
+  );
 }
 
 function nodeOf({ options: { nodeName, given } }: Parsed): string {
@@ -109,7 +128,7 @@ function nodeOf({ options: { nodeName, given } }: Parsed): string {
     throw new ShimctlError("usage", "Cannot render a Job, as --node-name is missing", {
       hint: "write --node-name NAME; kubectl get nodes lists them",
     });
-  if (/^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$/.test(nodeName)) return nodeName;
+  if (isNodeName(nodeName)) return nodeName;
   throw new ShimctlError(
     "usage",
     `Cannot use ${given.get("node-name") ?? "--node-name"}, as no Kubernetes node can have this name: ${shown(nodeName)}`,

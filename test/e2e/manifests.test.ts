@@ -157,6 +157,9 @@ describe("refused is", () => {
     ["--for daemonset crun --layout k3s --engine crio", "k3s runs containerd"],
     ["--for daemonset crun --image example/shimctl", "must name an image with its tag"],
     ["--for daemonset crun --image example/shimctl:latest", "not latest"],
+    ["--for daemonset crun --image example/Shimctl:1", "must name an image"],
+    ["--for daemonset crun --image example:5000/shimctl", "must name an image"],
+    ["--for job --all --node-name a..b", "no Kubernetes node can have this name"],
     ["--for daemonset --all", "Cannot use --all"],
     ["--for job crun", "--node-name is missing"],
     ["--for job --all --node-name N_1", "no Kubernetes node can have this name"],
@@ -170,6 +173,21 @@ describe("refused is", () => {
       expect(err).toContain(words);
       expect(err).toContain("next: ");
     });
+
+  test.each(["/etc/kata.toml", "/kata.toml"])(
+    "a handler whose file %s lets a pod see too much",
+    async (path) => {
+      const file = fileWith(`format = 1\n[handlers.kata-qemu]\ncontainerd.options.ConfigPath = "${path}"\n`);
+      const { code, err } = await run(`--for daemonset -f ${file}`);
+      expect([code, err]).toEqual([2, expect.stringContaining("would be mounted for it")]);
+    },
+  );
+
+  test("a handler file that kubectl apply would not take", async () => {
+    const file = fileWith(`format = 1\n[handlers.kata-qemu]\n${"# more\n".repeat(40_000)}`);
+    const { code, err } = await run(`--for daemonset -f ${file}`);
+    expect([code, err]).toEqual([2, expect.stringContaining("no more than 240 KiB")]);
+  });
 
   test("a handler file besides handlers by name, as it goes into the cluster as it is", async () => {
     const { code, err } = await run(`--for daemonset crun -f ${fileWith("format = 1\n[handlers.runsc]\n")}`);
