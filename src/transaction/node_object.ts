@@ -42,7 +42,7 @@ export function openNodeObject(
   { signal, overallMs = 30_000, pauseMs = 250, settleMs = 1_000 }: NodePatience,
 ): Cluster {
   const patience = (ms = overallMs) => ({ signal, pauseMs, deadline: Date.now() + ms });
-  const ask1 = async (
+  const converged = async (
     name: string,
     plan: Parameters<typeof converge>[2],
     limits: ReturnType<typeof patience>,
@@ -73,7 +73,7 @@ export function openNodeObject(
     for (const name of new Set(ours.map(({ node }) => node))) {
       const remove = ours.filter(({ node }) => node === name);
       const none = { set: [], remove, untaint: [] };
-      const answer = await ask1(name, (node) => patchFor(node, none), limits);
+      const answer = await converged(name, (node) => patchFor(node, none), limits);
       const words = remove.map(inWords).join(", ");
       if (answer.kind === "done" || answer.kind === "not found") continue;
       if (answer.kind === "interrupted")
@@ -220,7 +220,7 @@ export function openNodeObject(
             isOwn(label) && wanted.some(({ key, value }) => key === label.key && value !== label.value),
         )
         .map((label) => ({ ...label, pending: label.pending ?? env.now().toISOString() }));
-    const answer = await ask1(name, plan, limits, (mayBeDone) => {
+    const answer = await converged(name, plan, limits, (mayBeDone) => {
       if (mayBeDone) for (const key of setting) made.add(key);
       // A crash after the patch must not leave a label that nobody knows.
       else
