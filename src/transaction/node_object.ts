@@ -1,6 +1,6 @@
 import { type Converged, converge } from "../cluster/converge.ts";
 import type { Label, TaintName } from "../cluster/labels.ts";
-import { patchFor } from "../cluster/patch.ts";
+import { isMeant, patchFor } from "../cluster/patch.ts";
 import { ShimctlError } from "../error.ts";
 import type { ApiFailure, NodeApi, NodeObject } from "../host/kubernetes/client.ts";
 import { sleep } from "../host/sleep.ts";
@@ -256,13 +256,13 @@ interface Setting {
 }
 
 /**
- * What the node lacks of the labels that were asked for, by one read. Throws ShimctlError `cannot-label`
+ * What the node lacks of the labels that were asked for, and has of the taints that shall go, by one read. Throws ShimctlError `cannot-label`
  *
  * @param labels that are recorded: only what was set once can have drifted
  */
 export async function missingOn(
   api: NodeApi | undefined,
-  { node: name, labels: wanted }: NodeAsk,
+  { node: name, labels: wanted, taints: untaint }: NodeAsk,
   labels: readonly NodeLabel[],
   owner: string,
   { signal, overallMs = 30_000 }: NodePatience,
@@ -272,12 +272,16 @@ export async function missingOn(
   const answer = await api.get(name, limited);
   if (answer.kind !== "node") throw asError(name, answer);
   const { labels: there = {} } = answer.node.metadata;
-  return wanted
+  const left = (answer.node.spec?.taints ?? [])
+    .filter((taint) => isMeant(taint, untaint))
+    .map(({ key, effect }) => `node '${name}' has taint ${key}:${effect}`);
+  const missing = wanted
     .filter(({ key, value }) => there[key] !== value)
     .map((label) => {
       const was = labels.some((each) => each.owner === owner && isSameLabel(each, { ...label, node: name }));
       return `node '${name}' ${was ? "lost" : "lacks"} ${inWords(label)}`;
     });
+  return [...missing, ...left];
 }
 
 /** Why nobody can say that the engine serves the owner's handlers; `undefined`: it does. */

@@ -272,6 +272,21 @@ describe.skipIf(missing !== undefined)("a label", () => {
     expect([await drift(), it.api.labels?.[kata]]).toEqual([[], "true"]);
   });
 
+  test("is not asked for where only a taint shall go: that is drift too, until it is gone", async () => {
+    await using it = await setup();
+    const taint = { key: "shimctl/wait", effect: "NoSchedule" };
+    it.api.taints = [taint];
+    it.api.trouble = () => "403";
+    const args = ["install", "--node-name", "node-1", "--remove-taint", "shimctl/wait"];
+    await it.run(install("kata-qemu"), "default", args);
+    it.api.trouble = () => "none";
+    const parsed = parseArguments(["install", "kata-qemu", ...args.slice(1)], it.env);
+    const drift = () => labelsDrift(it.io(), parsed, environmentOf(it.node), "default");
+    expect(await drift()).toEqual(["node 'node-1' has taint shimctl/wait:NoSchedule"]);
+    expect((await it.run(install("kata-qemu"), "default", args)).result).toBe("unchanged");
+    expect([await drift(), it.api.taints]).toEqual([[], []]);
+  });
+
   test("is set and removed a hundred times while another writer changes others: nothing is lost", async () => {
     await using it = await setup();
     let written = 0;
