@@ -60,7 +60,7 @@ export async function renderManifests(
     `Kubernetes (${name === "job" ? "a Job that uninstalls" : "DaemonSet"}): ${all ? `all of the owner ${owner}` : namesOf(handlers)}, on nodes with ${kind.title}`,
     `Made by shimctl render --for ${name}, at ${stamp.epoch}: an incarnation that is newer than all before. Make it again for each roll-out, and do not apply an old one.`,
   ];
-  const text = `${heading(about, name === "job" ? jobNotes() : daemonSetNotes(options.image, owner), [])}\n${yamlOf(objects)}`;
+  const text = `${heading(about, name === "job" ? jobNotes() : daemonSetNotes(asked, options.image === undefined), [])}\n${yamlOf(objects)}`;
   io.out(
     options.json
       ? document("render", "ok", undefined, { for: name, handlers, warnings: [], stamp, objects, text })
@@ -172,12 +172,12 @@ function needsOf(kind: NodeKind, handlers: readonly Handler[]): (readonly string
   return understood(backend, layout, undefined, target, handlers).needs.map(({ paths }) => paths);
 }
 
-function daemonSetNotes(image: string | undefined, owner: string): Notes {
+function daemonSetNotes({ kind, image, owner }: Asked, isOwnImage: boolean): Notes {
   return {
     wiped:
       "The system bus and the engine's configuration equal root on the node: whoever may change these objects, or run a pod in their namespace, is root on every node. docs/pod-security.md names each privilege and why it is there.",
     apply: [
-      ...(image === undefined
+      ...(isOwnImage
         ? [
             `Nodes have no image of this name unless somebody imported it: pass --image REF, as your registry has it, or import it on each node.`,
           ]
@@ -190,12 +190,24 @@ function daemonSetNotes(image: string | undefined, owner: string): Notes {
     takeBack: [
       "Ending the pods uninstalls nothing. First delete the DaemonSet, then uninstall on each node:",
       `  kubectl -n shimctl-system delete daemonset ${daemonSetName(owner)}`,
-      `  shimctl render --for job --all --node-name NODE${owner === clusterOwner ? "" : ` --owner ${owner}`} | kubectl apply -f -`,
+      `  shimctl render --for job --all --node-name NODE ${sameFor({ kind, image, owner }, isOwnImage)} | kubectl apply -f -`,
     ],
     check: [
       "Every folder below that is mounted, and is not shimctl's own, has to be on the node: else its pod waits and its events name the folder.",
     ],
   };
+}
+
+/** What another document for the same nodes has to be told. */
+function sameFor(
+  { kind, image, owner }: Pick<Asked, "kind" | "image" | "owner">,
+  isOwnImage: boolean,
+): string {
+  return [
+    `--layout ${kind.name}`,
+    ...(owner === clusterOwner ? [] : [`--owner ${owner}`]),
+    ...(isOwnImage ? [] : [`--image ${image}`]),
+  ].join(" ");
 }
 
 function jobNotes(): Notes {

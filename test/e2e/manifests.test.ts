@@ -124,6 +124,19 @@ describe("a DaemonSet", () => {
     expect(valueAt(second, "spec", "template")).not.toEqual(valueAt(first, "spec", "template"));
   });
 
+  test("says how the same nodes are rid of it", async () => {
+    const { out } = await run("--for daemonset crun --layout k3s --owner sandbox --image example/shimctl:1");
+    const [line = "", job = ""] = /^# {3}shimctl (render --for job .*) \| kubectl/m.exec(out) ?? [];
+    expect(line).toContain("--node-name NODE");
+    const all = await objects(job.replace(/^render /, "").replace("NODE", "n1"));
+    expect(containerOf(all)).toMatchObject({
+      image: "example/shimctl:1",
+      args: expect.arrayContaining(["--owner=sandbox"]),
+    });
+    expect(JSON.stringify(all)).toContain("/var/lib/rancher/k3s/agent/etc/containerd");
+    expect(out).toContain("delete daemonset shimctl-sandbox");
+  });
+
   test("looks into the folder of a handler that is elsewhere", async () => {
     const { out } = await run("--for daemonset kata-qemu --prefix /srv/kata");
     expect(out).toContain("mountPath: /host/srv/kata/");

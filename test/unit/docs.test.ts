@@ -80,6 +80,14 @@ describe("the documentation", () => {
     for (const [label] of textOf(page).matchAll(/[a-z./]*\/wave=\w+/g)) expect(label).toBe(`${waveLabel}=1`);
   });
 
+  test("of deploy/README.md patches the argument that it means", () => {
+    const [, at = "", value = ""] = /args\/(\d+), value: (--stagger)=/.exec(textOf("deploy/README.md")) ?? [];
+    const args = [...textOf("deploy/base/shimctl.yaml").matchAll(/^ {8}- "?(--\w+|watch)/gm)].map(
+      ([, name]) => name,
+    );
+    expect(args[Number(at)]).toBe(value);
+  });
+
   test("says of each exit code what it means in a pod", () => {
     const told = [...textOf("docs/operations.md").matchAll(/^\| (\d+(?:, \d+)*) \|/gm)].flatMap(
       ([, codes = ""]) => codes.split(", ").map(Number),
