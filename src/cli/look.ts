@@ -145,8 +145,11 @@ async function neededOn(
     entryOf(root, owner) === undefined ||
     isNewer(record, rootFile, owner, request.incarnation, io.now()) ||
     !isSame(names(outcome.handlers), names(handlersIn(record, rootFile, owner)));
-  if (isNew)
-    return { outcome, needs: "install", key: JSON.stringify([request.incarnation, outcome.handlers]) };
+  if (isNew) {
+    // A new roll-out of what is there already costs no restart, so that nobody waits for his share of `--stagger`.
+    const needs = outcome.changes.length === 0 ? "finish" : "install";
+    return { outcome, needs, key: JSON.stringify([request.incarnation, outcome.handlers]) };
+  }
   const drift = driftOf(report, owner);
   const isActive = parsed.options.restart !== "none";
   const isUnserved =

@@ -64,7 +64,7 @@ function isOver({ handlers }: { readonly handlers: readonly unknown[] }): boolea
 /**
  * What is not as it was asked for of the Kubernetes node, in words; empty where all is as it should be. One small
  * request, and none where nothing was asked. Whoever finds drift runs the same change again: its plan is empty, and
- * the labels are set anew.
+ * labels are set and taints removed anew.
  *
  * Throws ShimctlError `cannot-label` where the API does not tell
  */
@@ -74,7 +74,8 @@ export async function labelsDrift(
   { host, site }: Pick<Environment, "host" | "site">,
   owner: string,
 ): Promise<readonly string[]> {
-  if (parsed.options.nodeLabel === undefined) return [];
+  const { nodeLabel, removeTaint } = parsed.options;
+  if (nodeLabel === undefined && removeTaint === undefined) return [];
   const ask = await askedOf(io, parsed);
   const [{ missingOn }, { openNodeApi }] = await Promise.all([
     import("../transaction/node_object.ts"),

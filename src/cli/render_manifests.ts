@@ -1,10 +1,11 @@
 import packageJson from "../../package.json" with { type: "json" };
+import { isNodeName } from "../cluster/labels.ts";
 import { backends } from "../engine/registry.ts";
 import { ShimctlError } from "../error.ts";
 import type { Handler } from "../handler/model.ts";
 import { randomUUID } from "../host/random.ts";
 import { layouts } from "../layout/registry.ts";
-import { clusterOwner, waveLabel } from "../managed/kubernetes.ts";
+import { clusterOwner, daemonSetName, waveLabel } from "../managed/kubernetes.ts";
 import { type Asked, daemonSetManifests, jobManifests, type manifestNames } from "../managed/manifests.ts";
 import { type NodeKind, nodeKinds } from "../managed/mounts.ts";
 import type { Notes } from "../managed/system.ts";
@@ -31,6 +32,7 @@ export async function renderManifests(
   const kind = kindOf(parsed);
   const image = imageOf(parsed);
   const file = await fileOf(io, parsed);
+  refuseLarge(file?.text);
   // A person is `default`: whoever looks at a node tells them apart.
   const owner =
     options.given.has("owner") || file?.content.owner !== undefined ? ownerOf(parsed, file) : clusterOwner;
@@ -58,7 +60,7 @@ export async function renderManifests(
     `Kubernetes (${name === "job" ? "a Job that uninstalls" : "DaemonSet"}): ${all ? `all of the owner ${owner}` : namesOf(handlers)}, on nodes with ${kind.title}`,
     `Made by shimctl render --for ${name}, at ${stamp.epoch}: an incarnation that is newer than all before. Make it again for each roll-out, and do not apply an old one.`,
   ];
-  const text = `${heading(about, name === "job" ? jobNotes() : daemonSetNotes(options.image), [])}\n${yamlOf(objects)}`;
+  const text = `${heading(about, name === "job" ? jobNotes() : daemonSetNotes(asked, options.image === undefined), [])}\n${yamlOf(objects)}`;
   io.out(
     options.json
       ? document("render", "ok", undefined, { for: name, handlers, warnings: [], stamp, objects, text })
@@ -90,18 +92,35 @@ function kindOf({ options }: Parsed): NodeKind {
   return kind;
 }
 
-/** As the grammar of image references has it, roughly: the cluster says the rest. */
+/** https://github.com/distribution/reference/blob/main/reference.go, without upper-case hosts, and never without a tag or digest. */
+const imagePattern =
+  /^((?:[a-z0-9.-]+|\[[0-9a-f:]+\])(:\d+)?\/)?[a-z0-9]+([._/-]+[a-z0-9]+)*(?<tag>:\w[\w.-]{0,127})?(?<digest>@sha256:[0-9a-f]{64})?$/;
+
 function imageOf({ options: { image, given } }: Parsed): string {
   if (image === undefined) return ownImage;
-  const name = /^[a-z0-9[][A-Za-z0-9.:_/[\]-]*(@sha256:[0-9a-f]{64})?$/.exec(image);
-  const isNamed = image.includes("@") || /:[A-Za-z0-9_][\w.-]{0,127}$/.test(image);
-  if (name === null || !isNamed || image.endsWith(":latest"))
-    throw new ShimctlError(
-      "usage",
-      `Cannot use ${given.get("image") ?? "--image"}, which must name an image with its tag or digest, and not latest: ${shown(image)}`,
-      { hint: "name the release, so that all nodes of a roll-out run the same one" },
-    );
-  return image;
+  const { tag, digest } = imagePattern.exec(image)?.groups ?? {};
+  if (digest !== undefined || (tag !== undefined && tag !== ":latest")) return image;
+  throw new ShimctlError(
+    "usage",
+    `Cannot use ${given.get("image") ?? "--image"}, which must name an image with its tag or digest, and not latest: ${shown(image)}`,
+    { hint: "name the release, so that all nodes of a roll-out run the same one" },
+  );
+}
+
+/**
+ * `kubectl apply` keeps what it applied in an annotation, and the API takes no more than 256 KiB of these
+ * (https://github.com/kubernetes/apimachinery/blob/master/pkg/api/validation/objectmeta.go).
+ */
+function refuseLarge(text = ""): void {
+  const kib = Math.ceil(Buffer.byteLength(JSON.stringify(text)) / 1024);
+  if (kib <= 240) return;
+  throw new ShimctlError(
+    "usage",
+    `Cannot put this handler file into the cluster, as kubectl apply takes no more than 240 KiB: ${kib} KiB`,
+    {
+      hint: "leave comments and handlers out that the nodes do not need, or give several owners a part each",
+    },
+  );
 }
 
 function nodeOf({ options: { nodeName, given } }: Parsed): string {
@@ -109,7 +128,7 @@ function nodeOf({ options: { nodeName, given } }: Parsed): string {
     throw new ShimctlError("usage", "Cannot render a Job, as --node-name is missing", {
       hint: "write --node-name NAME; kubectl get nodes lists them",
     });
-  if (/^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$/.test(nodeName)) return nodeName;
+  if (isNodeName(nodeName)) return nodeName;
   throw new ShimctlError(
     "usage",
     `Cannot use ${given.get("node-name") ?? "--node-name"}, as no Kubernetes node can have this name: ${shown(nodeName)}`,
@@ -153,12 +172,12 @@ function needsOf(kind: NodeKind, handlers: readonly Handler[]): (readonly string
   return understood(backend, layout, undefined, target, handlers).needs.map(({ paths }) => paths);
 }
 
-function daemonSetNotes(image: string | undefined): Notes {
+function daemonSetNotes({ kind, image, owner }: Asked, isOwnImage: boolean): Notes {
   return {
     wiped:
       "The system bus and the engine's configuration equal root on the node: whoever may change these objects, or run a pod in their namespace, is root on every node. docs/pod-security.md names each privilege and why it is there.",
     apply: [
-      ...(image === undefined
+      ...(isOwnImage
         ? [
             `Nodes have no image of this name unless somebody imported it: pass --image REF, as your registry has it, or import it on each node.`,
           ]
@@ -170,13 +189,25 @@ function daemonSetNotes(image: string | undefined): Notes {
     ],
     takeBack: [
       "Ending the pods uninstalls nothing. First delete the DaemonSet, then uninstall on each node:",
-      "  kubectl -n shimctl-system delete daemonset shimctl",
-      "  shimctl render --for job --all --node-name NODE | kubectl apply -f -",
+      `  kubectl -n shimctl-system delete daemonset ${daemonSetName(owner)}`,
+      `  shimctl render --for job --all --node-name NODE ${sameFor({ kind, image, owner }, isOwnImage)} | kubectl apply -f -`,
     ],
     check: [
       "Every folder below that is mounted, and is not shimctl's own, has to be on the node: else its pod waits and its events name the folder.",
     ],
   };
+}
+
+/** What another document for the same nodes has to be told. */
+function sameFor(
+  { kind, image, owner }: Pick<Asked, "kind" | "image" | "owner">,
+  isOwnImage: boolean,
+): string {
+  return [
+    `--layout ${kind.name}`,
+    ...(owner === clusterOwner ? [] : [`--owner ${owner}`]),
+    ...(isOwnImage ? [] : [`--image ${image}`]),
+  ].join(" ");
 }
 
 function jobNotes(): Notes {

@@ -26,13 +26,20 @@ export function patchFor({ metadata, spec }: NodeObject, { set, remove, untaint 
   const taints = spec?.taints ?? [];
   // From the end: each removal moves those after it.
   for (const [index, taint] of [...taints.entries()].reverse()) {
-    if (!untaint.some(({ key, effect }) => key === taint.key && (effect ?? taint.effect) === taint.effect))
-      continue;
+    if (!isMeant(taint, untaint)) continue;
     const path = `/spec/taints/${index}`;
     operations.push({ op: "test", path, value: taint }, { op: "remove", path });
   }
   if (operations.length === 0) return [];
   return [{ op: "test", path: "/metadata/resourceVersion", value: metadata.resourceVersion }, ...operations];
+}
+
+/** Whether a taint is one of those that shall go. */
+export function isMeant(
+  taint: { readonly key: string; readonly effect: string },
+  untaint: readonly TaintName[],
+): boolean {
+  return untaint.some(({ key, effect }) => key === taint.key && (effect ?? taint.effect) === taint.effect);
 }
 
 function labelPath(key: string): string {

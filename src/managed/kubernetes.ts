@@ -35,16 +35,21 @@ const port = 8080;
 
 const toolLabel: Part = { "app.kubernetes.io/name": "shimctl" };
 
-function meta(name: string, component?: string): Part {
+function meta(name: string, labels: Part = toolLabel): Part {
+  return { name, namespace, labels };
+}
+
+function labelsOf(component: string, owner: string): Part {
   return {
-    name,
-    namespace,
-    labels: component === undefined ? toolLabel : labelsOf(component),
+    ...toolLabel,
+    "app.kubernetes.io/component": component,
+    "app.kubernetes.io/instance": owner,
   };
 }
 
-function labelsOf(component: string): Part {
-  return { ...toolLabel, "app.kubernetes.io/component": component };
+/** The DaemonSet of an owner: one of the same name would take the place of another owner's, whose handlers nobody held then. */
+export function daemonSetName(owner: string): string {
+  return owner === clusterOwner ? "shimctl" : `shimctl-${owner}`;
 }
 
 /**
@@ -103,7 +108,7 @@ export function watchDaemonSet(wanted: Wanted, handlers: string): Part {
     livenessProbe: { ...get("/healthz"), periodSeconds: 30, failureThreshold: 10, timeoutSeconds: 10 },
     readinessProbe: { ...get("/readyz"), periodSeconds: 10, failureThreshold: 3, timeoutSeconds: 5 },
   };
-  return daemonSet("shimctl", "watch", wanted, {
+  return daemonSet(daemonSetName(wanted.owner), "watch", wanted, {
     ...scheduling(),
     // It ends within a second; a run that it has begun is finished or undone by the next one.
     terminationGracePeriodSeconds: 15,
@@ -150,11 +155,11 @@ export function uninstallDaemonSet(wanted: Wanted, pause: string): Part {
  * @param handlers those to remove; none: all of the owner
  */
 export function uninstallJob(wanted: Wanted, node: string, handlers: readonly string[], name: string): Part {
-  const component = "uninstall-node";
+  const labels = labelsOf("uninstall-node", wanted.owner);
   return {
     apiVersion: "batch/v1",
     kind: "Job",
-    metadata: meta(name, component),
+    metadata: meta(name, labels),
     spec: {
       backoffLimit: 5,
       activeDeadlineSeconds: 3_600,
@@ -166,7 +171,7 @@ export function uninstallJob(wanted: Wanted, node: string, handlers: readonly st
         ],
       },
       template: {
-        metadata: { labels: labelsOf(component), annotations: stamped(wanted.stamp) },
+        metadata: { labels, annotations: stamped(wanted.stamp) },
         spec: {
           ...podSpec(),
           restartPolicy: "Never",
@@ -212,17 +217,18 @@ function scheduling(): Part {
   };
 }
 
-function daemonSet(name: string, component: string, { stamp }: Wanted, spec: Part): Part {
+function daemonSet(name: string, component: string, { owner, stamp }: Wanted, spec: Part): Part {
+  const labels = labelsOf(component, owner);
   return {
     apiVersion: "apps/v1",
     kind: "DaemonSet",
-    metadata: meta(name, component),
+    metadata: meta(name, labels),
     spec: {
-      selector: { matchLabels: labelsOf(component) },
+      selector: { matchLabels: labels },
       minReadySeconds: 10,
       updateStrategy: { type: "RollingUpdate", rollingUpdate: { maxUnavailable: 1 } },
       template: {
-        metadata: { labels: labelsOf(component), annotations: stamped(stamp) },
+        metadata: { labels, annotations: stamped(stamp) },
         spec: { ...podSpec(), ...spec },
       },
     },

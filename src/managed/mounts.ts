@@ -1,3 +1,5 @@
+import { ShimctlError } from "../error.ts";
+
 /** One folder of the node that a pod gets, at the same path below /host. */
 export interface Mount {
   /** Of the volume: a DNS label. */
@@ -121,9 +123,23 @@ export function mountsFor(needs: readonly (readonly string[])[], mounts: readonl
     const [first] = paths;
     if (first === undefined || paths.some((path) => [...seen, ...folders].some((each) => within(path, each))))
       continue;
-    folders.add(first.slice(0, first.lastIndexOf("/")));
+    folders.add(folderOf(first));
   }
   return [...folders].sort().map((path, at) => ({ name: `handlers-${at + 1}`, path }));
+}
+
+/** Folders that hold the node's secrets, or all of it: no pod of ours sees them whole. */
+const tooMuch = ["", "/etc", "/root", "/home", "/var", "/var/lib", "/run", "/boot", "/dev", "/proc", "/sys"];
+
+/** Throws `usage` where a pod would be given far more than the file */
+function folderOf(path: string): string {
+  const folder = path.slice(0, path.lastIndexOf("/"));
+  if (!tooMuch.includes(folder)) return folder;
+  throw new ShimctlError(
+    "usage",
+    `Cannot look for this file from a pod, as all of the node's ${folder === "" ? "/" : folder} would be mounted for it: ${path}`,
+    { hint: "put it into a folder of its own, and name that in the handler file" },
+  );
 }
 
 function within(path: string, folder: string): boolean {

@@ -12,7 +12,7 @@ export function blockScalar(text: string, indent: number): string {
  */
 export function printable(toml: string): string {
   return toml.replace(
-    /[\u0080-\u009f\u2028\u2029\ufeff\ufffe\uffff]/g,
+    /[\u007f-\u009f\u2028\u2029\ufeff\ufffe\uffff]/g,
     (character) => `\\u${character.charCodeAt(0).toString(16).padStart(4, "0")}`,
   );
 }

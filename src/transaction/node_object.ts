@@ -1,6 +1,6 @@
 import { type Converged, converge } from "../cluster/converge.ts";
 import type { Label, TaintName } from "../cluster/labels.ts";
-import { patchFor } from "../cluster/patch.ts";
+import { isMeant, patchFor } from "../cluster/patch.ts";
 import { ShimctlError } from "../error.ts";
 import type { ApiFailure, NodeApi, NodeObject } from "../host/kubernetes/client.ts";
 import { sleep } from "../host/sleep.ts";
@@ -42,7 +42,7 @@ export function openNodeObject(
   { signal, overallMs = 30_000, pauseMs = 250, settleMs = 1_000 }: NodePatience,
 ): Cluster {
   const patience = (ms = overallMs) => ({ signal, pauseMs, deadline: Date.now() + ms });
-  const ask1 = async (
+  const converged = async (
     name: string,
     plan: Parameters<typeof converge>[2],
     limits: ReturnType<typeof patience>,
@@ -73,7 +73,7 @@ export function openNodeObject(
     for (const name of new Set(ours.map(({ node }) => node))) {
       const remove = ours.filter(({ node }) => node === name);
       const none = { set: [], remove, untaint: [] };
-      const answer = await ask1(name, (node) => patchFor(node, none), limits);
+      const answer = await converged(name, (node) => patchFor(node, none), limits);
       const words = remove.map(inWords).join(", ");
       if (answer.kind === "done" || answer.kind === "not found") continue;
       if (answer.kind === "interrupted")
@@ -220,7 +220,7 @@ export function openNodeObject(
             isOwn(label) && wanted.some(({ key, value }) => key === label.key && value !== label.value),
         )
         .map((label) => ({ ...label, pending: label.pending ?? env.now().toISOString() }));
-    const answer = await ask1(name, plan, limits, (mayBeDone) => {
+    const answer = await converged(name, plan, limits, (mayBeDone) => {
       if (mayBeDone) for (const key of setting) made.add(key);
       // A crash after the patch must not leave a label that nobody knows.
       else
@@ -256,13 +256,13 @@ interface Setting {
 }
 
 /**
- * What the node lacks of the labels that were asked for, by one read. Throws ShimctlError `cannot-label`
+ * What the node lacks of the labels that were asked for, and has of the taints that shall go, by one read. Throws ShimctlError `cannot-label`
  *
  * @param labels that are recorded: only what was set once can have drifted
  */
 export async function missingOn(
   api: NodeApi | undefined,
-  { node: name, labels: wanted }: NodeAsk,
+  { node: name, labels: wanted, taints: untaint }: NodeAsk,
   labels: readonly NodeLabel[],
   owner: string,
   { signal, overallMs = 30_000 }: NodePatience,
@@ -272,12 +272,16 @@ export async function missingOn(
   const answer = await api.get(name, limited);
   if (answer.kind !== "node") throw asError(name, answer);
   const { labels: there = {} } = answer.node.metadata;
-  return wanted
+  const left = (answer.node.spec?.taints ?? [])
+    .filter((taint) => isMeant(taint, untaint))
+    .map(({ key, effect }) => `node '${name}' has taint ${key}:${effect}`);
+  const missing = wanted
     .filter(({ key, value }) => there[key] !== value)
     .map((label) => {
       const was = labels.some((each) => each.owner === owner && isSameLabel(each, { ...label, node: name }));
       return `node '${name}' ${was ? "lost" : "lacks"} ${inWords(label)}`;
     });
+  return [...missing, ...left];
 }
 
 /** Why nobody can say that the engine serves the owner's handlers; `undefined`: it does. */

@@ -97,6 +97,46 @@ describe("a DaemonSet", () => {
     expect(containerOf(await objects("--for daemonset crun --owner me")).args).toContain("--owner=me");
   });
 
+  test("of another owner is another one, with other pods", async () => {
+    const owners = ["cluster", "sandbox", "x".repeat(40)];
+    const all = await Promise.all(owners.map((owner) => objects(`--for daemonset runsc --owner ${owner}`)));
+    const sets = all.map((each) => each.at(-1));
+    const names = sets.map((each) => String(valueAt(each, "metadata", "name")));
+    expect(names.slice(0, 2)).toEqual(["shimctl", "shimctl-sandbox"]);
+    expect(new Set(names).size).toBe(owners.length);
+    for (const name of names) expect(name).toMatch(/^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$/);
+    const selectors = sets.map((each) => valueAt(each, "spec", "selector", "matchLabels"));
+    expect(new Set(selectors.map((each) => JSON.stringify(each))).size).toBe(owners.length);
+    for (const [at, each] of sets.entries())
+      expect(valueAt(each, "spec", "template", "metadata", "labels")).toEqual(selectors[at]);
+  });
+
+  test("that is made again is the same one, with other pods", async () => {
+    const [first, second] = [
+      (await objects("--for daemonset runsc")).at(-1),
+      (await objects("--for daemonset runsc kata-qemu", "2026-09-02T12:00:00Z")).at(-1),
+    ];
+    for (const path of [
+      ["metadata", "name"],
+      ["spec", "selector"],
+    ])
+      expect(valueAt(second, ...path)).toEqual(valueAt(first, ...path));
+    expect(valueAt(second, "spec", "template")).not.toEqual(valueAt(first, "spec", "template"));
+  });
+
+  test("says how the same nodes are rid of it", async () => {
+    const { out } = await run("--for daemonset crun --layout k3s --owner sandbox --image example/shimctl:1");
+    const [line = "", job = ""] = /^# {3}shimctl (render --for job .*) \| kubectl/m.exec(out) ?? [];
+    expect(line).toContain("--node-name NODE");
+    const all = await objects(job.replace(/^render /, "").replace("NODE", "n1"));
+    expect(containerOf(all)).toMatchObject({
+      image: "example/shimctl:1",
+      args: expect.arrayContaining(["--owner=sandbox"]),
+    });
+    expect(JSON.stringify(all)).toContain("/var/lib/rancher/k3s/agent/etc/containerd");
+    expect(out).toContain("delete daemonset shimctl-sandbox");
+  });
+
   test("looks into the folder of a handler that is elsewhere", async () => {
     const { out } = await run("--for daemonset kata-qemu --prefix /srv/kata");
     expect(out).toContain("mountPath: /host/srv/kata/");
@@ -130,6 +170,9 @@ describe("refused is", () => {
     ["--for daemonset crun --layout k3s --engine crio", "k3s runs containerd"],
     ["--for daemonset crun --image example/shimctl", "must name an image with its tag"],
     ["--for daemonset crun --image example/shimctl:latest", "not latest"],
+    ["--for daemonset crun --image example/Shimctl:1", "must name an image"],
+    ["--for daemonset crun --image example:5000/shimctl", "must name an image"],
+    ["--for job --all --node-name a..b", "no Kubernetes node can have this name"],
     ["--for daemonset --all", "Cannot use --all"],
     ["--for job crun", "--node-name is missing"],
     ["--for job --all --node-name N_1", "no Kubernetes node can have this name"],
@@ -143,6 +186,21 @@ describe("refused is", () => {
       expect(err).toContain(words);
       expect(err).toContain("next: ");
     });
+
+  test.each(["/etc/kata.toml", "/kata.toml"])(
+    "a handler whose file %s lets a pod see too much",
+    async (path) => {
+      const file = fileWith(`format = 1\n[handlers.kata-qemu]\ncontainerd.options.ConfigPath = "${path}"\n`);
+      const { code, err } = await run(`--for daemonset -f ${file}`);
+      expect([code, err]).toEqual([2, expect.stringContaining("would be mounted for it")]);
+    },
+  );
+
+  test("a handler file that kubectl apply would not take", async () => {
+    const file = fileWith(`format = 1\n[handlers.kata-qemu]\n${"# more\n".repeat(40_000)}`);
+    const { code, err } = await run(`--for daemonset -f ${file}`);
+    expect([code, err]).toEqual([2, expect.stringContaining("no more than 240 KiB")]);
+  });
 
   test("a handler file besides handlers by name, as it goes into the cluster as it is", async () => {
     const { code, err } = await run(`--for daemonset crun -f ${fileWith("format = 1\n[handlers.runsc]\n")}`);

@@ -272,6 +272,21 @@ describe.skipIf(missing !== undefined)("a label", () => {
     expect([await drift(), it.api.labels?.[kata]]).toEqual([[], "true"]);
   });
 
+  test("is not asked for where only a taint shall go: that is drift too, until it is gone", async () => {
+    await using it = await setup();
+    const taint = { key: "shimctl/wait", effect: "NoSchedule" };
+    it.api.taints = [taint];
+    it.api.trouble = () => "403";
+    const args = ["install", "--node-name", "node-1", "--remove-taint", "shimctl/wait"];
+    await it.run(install("kata-qemu"), "default", args);
+    it.api.trouble = () => "none";
+    const parsed = parseArguments(["install", "kata-qemu", ...args.slice(1)], it.env);
+    const drift = () => labelsDrift(it.io(), parsed, environmentOf(it.node), "default");
+    expect(await drift()).toEqual(["node 'node-1' has taint shimctl/wait:NoSchedule"]);
+    expect((await it.run(install("kata-qemu"), "default", args)).result).toBe("unchanged");
+    expect([await drift(), it.api.taints]).toEqual([[], []]);
+  });
+
   test("is set and removed a hundred times while another writer changes others: nothing is lost", async () => {
     await using it = await setup();
     let written = 0;
@@ -305,6 +320,7 @@ describe.skipIf(missing !== undefined)("an API server", () => {
     ["403", "cannot-label", 1, /may not get or patch nodes/],
     ["401", "cannot-label", 3, /does not know us/],
     ["html", "cannot-label", 1, /no Kubernetes node/],
+    ["endless", "cannot-label", 1, /too long/],
   ] as const)(
     "that answers %s leaves the handlers installed, and the command fails",
     async (trouble, code, requests, words) => {
@@ -323,11 +339,41 @@ describe.skipIf(missing !== undefined)("an API server", () => {
     },
   );
 
-  test.each(["429", "500", "cut"] as const)("that answers %s at first is asked again", async (trouble) => {
+  test.each(["409", "429", "500", "cut"] as const)(
+    "that answers %s at first is asked again",
+    async (trouble) => {
+      await using it = await setup();
+      it.api.trouble = (request) => (request <= 2 ? trouble : "none");
+      expect((await it.run(install("kata-qemu"))).node?.failure).toBeUndefined();
+      expect(it.api.labels?.[kata]).toBe("true");
+    },
+  );
+
+  test("that says when it has time again is left alone until then", async () => {
     await using it = await setup();
-    it.api.trouble = (request) => (request <= 2 ? trouble : "none");
+    it.api.retryAfter = "1";
+    it.api.trouble = (request) => (request === 1 ? "429" : "none");
+    const begin = performance.now();
+    expect((await it.run(install("kata-qemu"))).node?.failure).toBeUndefined();
+    expect(performance.now() - begin).toBeGreaterThan(1_000);
+  });
+
+  test("that wants more time than there is, is not waited for", async () => {
+    await using it = await setup();
+    it.api.retryAfter = "3600";
+    it.api.trouble = () => "429";
+    const begin = performance.now();
+    expect((await it.run(install("kata-qemu"))).node?.failure?.code).toBe("cannot-label");
+    expect(performance.now() - begin).toBeLessThan(2_000);
+  });
+
+  test.each(["::1", "[::1]"])("at the IPv6 address %s is asked, and its name verified", async (host) => {
+    await using it = new Setup(await KubeApi.start("IP:::1", "::1"));
+    it.env = { ...it.api.env, KUBERNETES_SERVICE_HOST: host };
     expect((await it.run(install("kata-qemu"))).node?.failure).toBeUndefined();
     expect(it.api.labels?.[kata]).toBe("true");
+    await using other = new Setup(await KubeApi.start("IP:::2", "::1"));
+    expect((await other.run(install("kata-qemu"))).node?.failure?.message).toMatch(/certificate/);
   });
 
   test("is shown the token as it stands in the file now", async () => {

@@ -62,6 +62,18 @@ describe.skipIf(whyNot("labels of a watched node", { programs: ["openssl"] }) !=
     expect([(await look(node, api)).code, api.labels?.[label]]).toEqual([0, "true"]);
   });
 
+  test("tells nobody the token, whatever the API server says", async () => {
+    await using api = await KubeApi.start();
+    using node = liveNode();
+    for (const trouble of ["403", "401", "html", "cut"] as const) {
+      api.trouble = () => trouble;
+      const ran = await look(node, api, { SHIMCTL_LOG_LEVEL: "debug" }, 100);
+      expect([ran.code, ran.out.includes("(token)")]).toEqual([9, trouble === "403"]);
+      expect(ran.out + ran.err + JSON.stringify(node.tree())).not.toContain(api.token);
+    }
+    expect([...api.authorizations]).toEqual([`Bearer ${api.token}`]);
+  });
+
   test("with labels that Kubernetes does not take writes nothing", async () => {
     using node = liveNode();
     const before = node.tree();

@@ -119,6 +119,57 @@ test("what only its options could make better ends it at its first look", async 
   }
 });
 
+test("a new roll-out of what is there already does not wait for others, and one that changes something does", async () => {
+  using node = liveNode();
+  const look = async (...more: readonly string[]) => {
+    const ran = await node.run([
+      "watch",
+      "--once",
+      "--json",
+      "--dry-run",
+      ...more,
+      ...engine.options(node.root),
+    ]);
+    return ran.json()["watch"];
+  };
+  await node.run(["watch", "kata-qemu", "--once", "--epoch", "1", ...engine.options(node.root)]);
+  expect(await look("kata-qemu", "--epoch", "2")).toMatchObject({ needs: "finish", ready: true });
+  expect(await look("kata-qemu", "runsc", "--epoch", "2")).toMatchObject({ needs: "install", ready: false });
+});
+
+test("an uninstall of a newer roll-out is final for the pods that were forgotten, and not for the next one", async () => {
+  using node = Node.of(importedCase);
+  const [first, uninstall, later] = [
+    "2026-09-01T12:00:00.000Z",
+    "2026-09-01T12:00:00.001Z",
+    "2026-09-01T12:00:01Z",
+  ];
+  const pod = (epoch: string, instance: string) => [
+    "--epoch",
+    epoch,
+    "--instance",
+    instance,
+    "--owner",
+    "cluster",
+  ];
+  await once(node, ...pod(first, "a"));
+  const job = await node.run(["uninstall", "--all", "--automatic", ...pod(uninstall, "b")]);
+  expect(job.code).toBe(0);
+  const gone = node.text(importedCase.main);
+  for (let restart = 0; restart < 3; restart++)
+    expect(await once(node, ...pod(first, "a"))).toMatchObject({ code: 0, result: "superseded" });
+  // The Job's pod was evicted, and there is another one of the same stamp.
+  expect((await node.run(["uninstall", "--all", "--automatic", ...pod(uninstall, "b")])).code).toBe(0);
+  expect(node.text(importedCase.main)).toBe(gone);
+  expect(await once(node, ...pod(later, "c"))).toMatchObject({ code: 0, result: "changed" });
+  // A Job that was made before comes late.
+  expect(
+    (await node.run(["uninstall", "--all", "--automatic", "--json", ...pod(uninstall, "b")])).json()[
+      "result"
+    ],
+  ).toBe("superseded");
+});
+
 test("on hold, a look only reports", async () => {
   using node = Node.of(importedCase);
   await node.run(["hold", "--all"]);

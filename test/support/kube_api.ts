@@ -21,10 +21,12 @@ export type Trouble =
   | "401"
   | "403"
   | "404"
+  | "409"
   | "429"
   | "500"
   | "cut"
   | "html"
+  | "endless"
   | "cut after patch";
 
 /** A Kubernetes API server with one node, which answers as the real one does, and its service account. */
@@ -34,6 +36,8 @@ export class KubeApi {
   labels: Record<string, string> | undefined = { "kubernetes.io/hostname": "node-1" };
   taints: Taint[] = [];
   version = 100;
+  /** Seconds, in answers that ask for patience. */
+  retryAfter: string | undefined;
   token = "secret-token-1";
   /** By the number of the request, from 1. */
   trouble: (request: number, method: string) => Trouble = () => "none";
@@ -46,9 +50,14 @@ export class KubeApi {
   readonly authorizations = new Set<string>();
   #server: Server | undefined;
   #port = 0;
+  readonly #host: string;
 
-  static async start(names = "IP:127.0.0.1"): Promise<KubeApi> {
-    const api = new KubeApi();
+  private constructor(host: string) {
+    this.#host = host;
+  }
+
+  static async start(names = "IP:127.0.0.1", host = "127.0.0.1"): Promise<KubeApi> {
+    const api = new KubeApi(host);
     const made = spawnSync(
       "openssl",
       [
@@ -84,18 +93,20 @@ export class KubeApi {
         }
         const [status, value, type = "application/json"] = answer;
         const text = typeof value === "string" ? value : JSON.stringify(value);
-        response.writeHead(status, { "content-type": type }).end(text);
+        const { retryAfter } = api;
+        const patience = status === 429 && retryAfter !== undefined ? { "retry-after": retryAfter } : {};
+        response.writeHead(status, { "content-type": type, ...patience }).end(text);
       });
     });
     api.#server = server;
-    await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+    await new Promise<void>((resolve) => server.listen(0, host, resolve));
     const address = server.address();
     api.#port = typeof address === "object" && address !== null ? address.port : 0;
     return api;
   }
 
   get env(): Record<string, string> {
-    return { KUBERNETES_SERVICE_HOST: "127.0.0.1", KUBERNETES_SERVICE_PORT: String(this.#port) };
+    return { KUBERNETES_SERVICE_HOST: this.#host, KUBERNETES_SERVICE_PORT: String(this.#port) };
   }
 
   /** Another writer, by whatever way. */
@@ -129,6 +140,7 @@ export class KubeApi {
     this.authorizations.add(String(headers["authorization"]));
     const trouble = this.trouble(this.requests.length, method);
     if (trouble === "silent" || trouble === "cut") return trouble;
+    if (trouble === "endless") return [200, " ".repeat(5 << 20)];
     if (trouble === "html") return [200, "<html>log in</html>", "text/html"];
     if (trouble === "401" || headers["authorization"] !== `Bearer ${this.token}`)
       return status(401, "Unauthorized", "Unauthorized");
@@ -136,6 +148,12 @@ export class KubeApi {
       return status(403, "Forbidden", `User "x" with ${headers["authorization"]} cannot ${method} nodes`);
     if (trouble === "404" || url !== `/api/v1/nodes/${this.name}`)
       return status(404, "NotFound", `nodes "${url.split("/").at(-1)}" not found`);
+    if (trouble === "409")
+      return status(
+        409,
+        "Conflict",
+        `Operation cannot be fulfilled on nodes "${this.name}": the object has been modified`,
+      );
     if (trouble === "429") return status(429, "TooManyRequests", "too many requests");
     if (trouble === "500") return status(500, "InternalError", "etcdserver: leader changed");
     if (method === "GET") {

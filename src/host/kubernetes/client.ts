@@ -64,6 +64,7 @@ export const serviceAccountFolder = "/var/run/secrets/kubernetes.io/serviceaccou
 const requestMs = 10_000;
 /** etcd takes no object of more than 1.5 MiB. */
 const answerBytes = 4 << 20;
+const tooLong = "its answer is too long";
 
 /**
  * The API server of the cluster that this pod runs in; `undefined` outside a pod. Nothing is asked yet.
@@ -145,7 +146,7 @@ async function exchange({ host, port, folder, method, name, body, signal }: Exch
           let length = 0;
           message.on("data", (part: Buffer) => {
             length += part.length;
-            if (length > answerBytes) stop(new Error("its answer is too long"));
+            if (length > answerBytes) stop(new Error(tooLong));
             else parts.push(part);
           });
           message.on("end", () => end({ message, text: Buffer.concat(parts).toString("utf8") }));
@@ -167,11 +168,15 @@ async function exchange({ host, port, folder, method, name, body, signal }: Exch
   return judge(answer.message, answer.text, name, method, token);
 }
 
-/** A certificate that does not verify now will not do so in a few seconds either. */
+/**
+ * A certificate that does not verify now will not do so in a few seconds either, nor will an answer be shorter. A
+ * connection that was cut speaks of TLS as well, and may come to be.
+ */
 function noAnswer(error: Error, token: string): ApiFailure {
+  if (error.message === tooLong) return { kind: "refused", why: tooLong };
   const code = "code" in error ? String(error.code) : "";
   const why = safe(error.message || code, token);
-  return /CERT|SELF_SIGNED|UNABLE_TO|TLS|SSL|ALTNAME/i.test(`${code} ${error.message}`)
+  return /CERT|SELF_SIGNED|UNABLE_TO|ALTNAME/i.test(`${code} ${error.message}`)
     ? { kind: "refused", why: `its certificate cannot be verified: ${why}` }
     : { kind: "unreachable", why };
 }
