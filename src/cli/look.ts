@@ -71,6 +71,17 @@ interface Found {
   readonly needs?: Needs;
   readonly key?: string;
   readonly repaired?: boolean;
+  /** All that is asked for is installed, and these go once no pod uses them. */
+  readonly leaving?: readonly string[];
+}
+
+/** What stands in a handler file is all that the owner has; names are added to that. Throws `usage` */
+function commandOf({ args, options }: Parsed): "install" | "apply" {
+  if (options.file === undefined) return "install";
+  if (args.length === 0) return "apply";
+  throw new ShimctlError("usage", "Cannot watch handlers by name beside a handler file", {
+    hint: "write them into the file, which then is all that the owner has",
+  });
 }
 
 async function look(io: Io, log: Log, parsed: Parsed): Promise<number> {
@@ -84,7 +95,7 @@ async function look(io: Io, log: Log, parsed: Parsed): Promise<number> {
     const node = await openNode(parsed.options);
     found = { owner, node };
     await refuseManaged(node, parsed);
-    const request = requestOf(parsed, "install", node, owner, file, io.now());
+    const request = requestOf(parsed, commandOf(parsed), node, owner, file, io.now());
     const report = await reportOf(io, parsed, node);
     found = { owner, node, told: report };
     if ("unreadable" in report) throw report.unreadable;
@@ -106,8 +117,9 @@ async function look(io: Io, log: Log, parsed: Parsed): Promise<number> {
         report: after,
         told: after,
         outcome,
-        needs: "nothing",
-        key: "",
+        ...(outcome.pendingRemoval.length === 0
+          ? { needs: "nothing", key: "" }
+          : { needs: "install", key: found.key ?? "", leaving: outcome.pendingRemoval }),
         repaired: isDrift,
       };
       // The handlers are served: what is left is tried again.
@@ -129,7 +141,7 @@ async function neededOn(
   parsed: Parsed,
   report: Report,
   request: Request,
-): Promise<Pick<Found, "outcome" | "needs" | "key">> {
+): Promise<Pick<Found, "outcome" | "needs" | "key" | "leaving">> {
   const { node, record, root, open, running } = report;
   const { owner } = request;
   const env = environment(io, log, parsed, node, () => undefined);
@@ -141,14 +153,18 @@ async function neededOn(
   const { rootFile } = node.site;
   const names = (handlers: readonly { readonly name: string }[]) =>
     [...handlers].sort((one, other) => (one.name < other.name ? -1 : 1));
+  const had = names(handlersIn(record, rootFile, owner));
   const isNew =
     entryOf(root, owner) === undefined ||
     isNewer(record, rootFile, owner, request.incarnation, io.now()) ||
-    !isSame(names(outcome.handlers), names(handlersIn(record, rootFile, owner)));
+    !isSame(names(outcome.handlers), had);
   if (isNew) {
     // A new roll-out of what is there already costs no restart, so that nobody waits for his share of `--stagger`.
     const needs = outcome.changes.length === 0 ? "finish" : "install";
-    return { outcome, needs, key: JSON.stringify([request.incarnation, outcome.handlers]) };
+    const key = JSON.stringify([request.incarnation, outcome.handlers]);
+    const leaving = had.filter(({ name }) => outcome.handlers.every((handler) => handler.name !== name));
+    const isThere = outcome.handlers.every((handler) => had.some((each) => isSame(each, handler)));
+    return { outcome, needs, key, ...(isThere ? { leaving: leaving.map(({ name }) => name) } : {}) };
   }
   const drift = driftOf(report, owner);
   const isActive = parsed.options.restart !== "none";
@@ -196,7 +212,7 @@ async function repair(
   // Without a file to change, only a restart is left.
   const cause = theirs.length === 0 ? "not-served" : (drift[0]?.cause ?? "gone");
   const named = [...new Set(drift.flatMap(({ handlers }) => handlers))].sort();
-  const asked = request.intent.command === "install" ? request.intent.handlers : [];
+  const asked = "handlers" in request.intent ? request.intent.handlers : [];
   const mends = {
     cause,
     handlers: named.length > 0 ? named : asked.map(({ handler }) => handler.name),
@@ -334,7 +350,7 @@ function resultOf(error: ShimctlError): string {
 
 /** Whether every handler that is asked for is proved to be served, and why not. */
 function readiness(
-  { owner, report, outcome, needs = "nothing", key = "" }: Found,
+  { owner, report, outcome, needs = "nothing", key = "", leaving }: Found,
   error: ShimctlError | undefined,
 ): Pick<Looked, "ready" | "reason"> {
   const not = (reason: string) => ({ ready: false, reason });
@@ -348,14 +364,15 @@ function readiness(
   if (outcome?.result === "superseded") return not(`superseded: ${outcome.restart.words}`);
   if (open.length > 0) return not(open[0] ?? "");
   if (needs === "repair") return not(`others have changed what was installed: ${key}`);
-  if (needs === "install") return not("what is asked for is not installed yet");
+  if (needs === "install" && leaving === undefined) return not("what is asked for is not installed yet");
   const [broken] = problems.filter(({ severity }) => severity === "error");
   if (broken !== undefined) return not(broken.message);
   if (running.served === undefined) return not("the engine does not answer on its CRI socket");
   const missing = names.filter((name) => !running.served?.includes(name));
   if (missing.length > 0) return not(`not served: ${missing.join(", ")}`);
   if (root.pending !== undefined) return not("what was written awaits a start of the engine");
-  return { ready: true, reason: `${names.toSorted().join(", ") || "nothing"} served` };
+  const also = leaving?.length ? `; still there: ${leaving.join(", ")}` : "";
+  return { ready: true, reason: `${names.toSorted().join(", ") || "nothing"} served${also}` };
 }
 
 /** Where a change would make a look worth its while, as seen from here. */

@@ -316,6 +316,7 @@ export const commands = {
     usage: "watch HANDLER... | -f FILE",
     help: "install, then keep it so: look again when a file changes and on a timer, and mend what others undid",
     more: [
+      "With a handler file, the owner has exactly what stands in it, as with apply; without, names are added, as with install.",
       "It goes on until a signal ends it, whatever it finds on the node. Only what its options or its handler file are",
       "wrong about when it starts ends it at once, with exit code 2.",
     ],

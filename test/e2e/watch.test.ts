@@ -1,5 +1,5 @@
 import { afterAll, expect, test } from "bun:test";
-import { existsSync } from "node:fs";
+import { existsSync, rmSync, writeFileSync } from "node:fs";
 import { createServer } from "node:net";
 import { engineCases, importedCase } from "../support/engine_case.ts";
 import { childrenOf, Holder } from "../support/holder.ts";
@@ -184,6 +184,30 @@ test("another handler on the command line is installed, and counts as no drift",
   for (const name of ["runsc", "crun", "kata-clh", "nvidia"]) {
     const ran = await node.run(["watch", "kata-qemu", name, "--once", "--json"]);
     expect(ran.json()).toMatchObject({ result: "changed" });
+  }
+});
+
+test("with a handler file, the owner has exactly what stands in it", async () => {
+  using node = Node.of(importedCase);
+  const file = `${node.root}.handlers.toml`;
+  const look = async (...names: readonly string[]) => {
+    writeFileSync(file, `format = 1\n[handlers]\n${names.map((name) => `${name} = {}\n`).join("")}`);
+    const { code } = await node.run(["watch", "-f", file, "--once", "--allow-missing"]);
+    const { handlers } = (await node.run(["status", "--json"])).json() as {
+      handlers: { name: string; owner?: string }[];
+    };
+    return [code, handlers.filter(({ owner }) => owner === "default").map(({ name }) => name)];
+  };
+  try {
+    expect(await look("kata-qemu", "runsc")).toEqual([0, ["kata-qemu", "runsc"]]);
+    expect(await look("crun", "runsc")).toEqual([0, ["crun", "runsc"]]);
+    node.overwrite(importedCase);
+    expect(await look("crun", "runsc")).toEqual([0, ["crun", "runsc"]]);
+    expect(await look()).toEqual([0, []]);
+    const both = await node.run(["watch", "crun", "-f", file, "--once"]);
+    expect([both.code, both.err]).toEqual([2, expect.stringContaining("by name beside a handler file")]);
+  } finally {
+    rmSync(file);
   }
 });
 
