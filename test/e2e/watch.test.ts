@@ -119,6 +119,43 @@ test("what only its options could make better ends it at its first look", async 
   }
 });
 
+test("a record that is lost forgets no other writer, and takes it for no hold", async () => {
+  for (const end of [
+    ["install", "kata-qemu", "--epoch", "5"],
+    ["release"],
+    ["watch", "kata-qemu", "--once", "--epoch", "6"],
+  ]) {
+    using node = Node.of(importedCase);
+    const lose = () => node.remove("/var/lib/shimctl/record.json");
+    const status = async () => (await node.run(["status", "--json"])).json();
+    await once(node, "--epoch", "5");
+    for (const result of ["repaired", "repaired", "contended"]) {
+      node.overwrite(importedCase);
+      expect(await once(node, "--epoch", "5")).toMatchObject({ result });
+    }
+    lose();
+    expect(await once(node, "--epoch", "5")).toMatchObject({ code: 12, result: "contended" });
+    const contended = { default: { cause: "gone", handlers: ["kata-qemu"] } };
+    expect(await status()).toMatchObject({ contended, holds: {} });
+    expect((await node.run(end)).code).toBe(0);
+    lose();
+    expect(await status()).toMatchObject({ contended: {}, holds: {} });
+  }
+});
+
+test("what a person does about another writer ends no hold, not even in a record that is lost", async () => {
+  using node = Node.of(importedCase);
+  await once(node);
+  for (const result of ["repaired", "repaired", "contended"]) {
+    node.overwrite(importedCase);
+    expect(await once(node)).toMatchObject({ result });
+  }
+  await node.run(["hold"]);
+  await node.run(["install", "kata-qemu"]);
+  node.remove("/var/lib/shimctl/record.json");
+  expect(await once(node)).toMatchObject({ code: 12, result: "held" });
+});
+
 test("on hold, a look only reports", async () => {
   using node = Node.of(importedCase);
   await node.run(["hold", "--all"]);
