@@ -216,6 +216,23 @@ test("watch installs, is ready only once the engine serves it, mends drift, and 
   expect(node.tree()).toEqual({ ...before, "/termination-log": node.tree()["/termination-log"] ?? "" });
 });
 
+test("a handler file that gets worse later is told, with the node as it is, and looked at again", async () => {
+  using node = liveNode();
+  const good = "format = 1\n[handlers.kata-qemu]\n";
+  node.place("/handlers/handlers.toml", good);
+  const file = `${node.root}/handlers/handlers.toml`;
+  using holder = new Holder(node, engine, ["-f", file, "--settle", "300ms"]);
+  await holder.until("changed");
+  node.place("/handlers/handlers.toml", "format = 1\n[handlers.kata-qemu]\npreset = 7\n");
+  await holder.until("refused");
+  const { text } = await holder.get("/metrics");
+  expect(text).toMatch(/shimctl_check_failures_total [1-9]/);
+  expect(text).toMatch(/shimctl_handler_served\{.*kata-qemu.*\} 1/);
+  expect((await holder.get("/readyz")).status).toBe(503);
+  node.place("/handlers/handlers.toml", good);
+  await holder.until("unchanged");
+});
+
 test("with --on-drift report, drift is told and nothing is restarted", async () => {
   using node = liveNode();
   using holder = new Holder(node, engine, ["kata-qemu", "--settle", "100ms", "--on-drift", "report"]);
