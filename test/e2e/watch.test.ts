@@ -1,6 +1,6 @@
 import { afterAll, expect, test } from "bun:test";
 import { existsSync } from "node:fs";
-import { createServer } from "node:net";
+import { connect, createServer } from "node:net";
 import { engineCases, importedCase } from "../support/engine_case.ts";
 import { childrenOf, Holder } from "../support/holder.ts";
 import { LiveEngine } from "../support/live_engine.ts";
@@ -319,6 +319,23 @@ test("requests that make no sense do no harm", async () => {
     });
   }
   expect((await holder.get("/healthz")).status).toBe(200);
+});
+
+test("whoever keeps connections open keeps nobody out", async () => {
+  using node = Node.of(importedCase);
+  using holder = new Holder(node, undefined, ["kata-qemu"]);
+  const port = await holder.port();
+  const sockets = Array.from({ length: 150 }, () => connect(port, "127.0.0.1"));
+  for (const socket of sockets) {
+    socket.on("error", () => undefined);
+    socket.write("GET /healthz HTTP/1.1\r\nHost: a\r\n");
+  }
+  let closed = 0;
+  for (const socket of sockets) socket.on("close", () => closed++);
+  await holder.when("the oldest are closed", () => closed >= 80 || undefined);
+  expect((await holder.get("/healthz")).status).toBe(200);
+  expect(closed).toBeLessThan(150);
+  for (const socket of sockets) socket.destroy();
 });
 
 test("a port that is taken is refused before anything is written", async () => {
