@@ -127,11 +127,21 @@ async function look(io: Io, log: Log, parsed: Parsed): Promise<number> {
     }
   } catch (thrown) {
     error = found.node === undefined ? asShimctlError(thrown) : explained(thrown, found.node.host);
-    // What was noted of the failure is news to whoever watches the node.
-    if (found.node !== undefined && found.needs !== undefined && io.env[tallyVariable] !== undefined)
-      found = { ...found, told: await reportOf(io, parsed, found.node) };
+    if (io.env[tallyVariable] !== undefined) found = await toldAnew(io, parsed, found);
   }
   return tell(io, log, parsed, found, error);
+}
+
+/** For whoever watches the node: how it stands after a failure, which may have been noted on it, or came before it was looked at. */
+async function toldAnew(io: Io, parsed: Parsed, found: Found): Promise<Found> {
+  if (found.told !== undefined && found.needs === undefined) return found;
+  try {
+    const node = found.node ?? (await openNode(parsed.options));
+    return { ...found, node, told: await reportOf(io, parsed, node) };
+  } catch {
+    // The failure itself is told in any case.
+    return found;
+  }
 }
 
 /** What this look would do. Throws what keeps it from that. */

@@ -4,6 +4,7 @@ import type { ShimctlError } from "../error.ts";
 import { type LiveEngine, openLive } from "../host/live.ts";
 import { deniedReason } from "../host/root.ts";
 import { benefitOfDoubt } from "../host/unmounted.ts";
+import { withContendedTold } from "../transaction/contention.ts";
 import { type Bare, type Drift, holdingsDrift, unmarkedOn } from "../transaction/drift.ts";
 import type { Latest } from "../transaction/epoch.ts";
 import { readEngine } from "../transaction/gather.ts";
@@ -140,12 +141,14 @@ export async function reportOf(io: Io, parsed: Parsed, node: Node): Promise<Repo
 function recordIn(state: NodeState, { site }: Node, now: Date): NodeRecord {
   const { record, lost, damaged } = state.readRecord();
   if (!lost && damaged === undefined) return record;
-  const { counts, restarts } = rebuildRecord(undefined, site.rootFile, state.journal(), now);
-  return {
+  const journal = state.journal();
+  const { counts, restarts } = rebuildRecord(undefined, site.rootFile, journal, now);
+  const told = {
     ...(counts === undefined ? {} : { counts }),
     ...(restarts === undefined ? {} : { restarts }),
     ...record,
   };
+  return withContendedTold(told, site.rootFile, journal);
 }
 
 /** An engine that has no CRI has lost its node, whatever is on disk. */

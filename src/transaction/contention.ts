@@ -2,6 +2,7 @@ import { ShimctlError } from "../error.ts";
 import { randomUUID } from "../host/random.ts";
 import type { Environment } from "./environment.ts";
 import { compareEpochs, type Incarnation, latestOf } from "./epoch.ts";
+import type { JournalLine } from "./journal.ts";
 import {
   type Contended,
   type NodeRecord,
@@ -43,11 +44,13 @@ export function contendedOf({ contended = {} }: Root, owner: string): Contended 
   return Object.hasOwn(contended, owner) ? contended[owner] : undefined;
 }
 
-/** Throws `held` for an automatic run where another writer was met; a newer incarnation and an uninstall go on. */
-export function refuseContended(env: Environment, state: NodeState, request: Request): void {
+/**
+ * Throws `held` for an automatic run where another writer was met; a newer incarnation and an uninstall go on.
+ * @param record as it is, or as it is told where it is lost
+ */
+export function refuseContended(env: Environment, record: NodeRecord, request: Request): void {
   const { owner, incarnation, intent } = request;
   if (env.caller?.automatic !== true || intent.command === "uninstall") return;
-  const { record } = state.readRecord();
   const { rootFile } = env.site;
   const contended = contendedOf(rootOf(record, rootFile), owner);
   if (contended === undefined || isNewer(record, rootFile, owner, incarnation, env.now())) return;
@@ -85,6 +88,7 @@ export function contend(
     owner,
     reason: `another program changes ${handlers.join(", ")} again and again: ${cause}`,
     who: env.caller?.who ?? "shimctl",
+    contended: { rootFile, cause, handlers: [...handlers] },
   });
   return contended;
 }
@@ -146,8 +150,26 @@ export function releaseContended(
     }
   if (released.size === 0) return false;
   state.writeRecord(next);
-  for (const each of released) state.append(randomUUID(), { step: "release", owner: each, who });
+  for (const each of released)
+    state.append(randomUUID(), { step: "release", owner: each, who, contended: true });
   return true;
+}
+
+/** The record with what the journal tells of other writers, for where it is lost. */
+export function withContendedTold(
+  record: NodeRecord,
+  rootFile: string,
+  journal: readonly JournalLine[],
+): NodeRecord {
+  const told = new Map<string, Contended>();
+  for (const line of journal) {
+    if (line.step === "hold" && line.contended?.rootFile === rootFile) {
+      const { cause, handlers } = line.contended;
+      told.set(line.owner, { since: line.time, cause, handlers });
+    } else if (line.step === "release" && line.contended === true) told.delete(line.owner);
+  }
+  const { repairs = [], contended } = rootOf(record, rootFile);
+  return withFields(record, rootFile, repairs, { ...Object.fromEntries(told), ...contended });
 }
 
 /** Whether an incarnation is newer than what is recorded of its owner. */

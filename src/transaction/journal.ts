@@ -112,8 +112,19 @@ export const JournalLine = z.lazy(() =>
       until: z.optional(z.string()),
       reason: z.optional(z.string()),
       who: z.string(),
+      /** That nobody asked for: another writer was met. A release that knows no such thing takes it for a hold. */
+      contended: z.optional(
+        z.object({ rootFile: z.string(), cause: z.string(), handlers: z.array(z.string()) }),
+      ),
     }),
-    z.object({ ...base, step: z.literal("release"), owner: z.string(), who: z.string() }),
+    z.object({
+      ...base,
+      step: z.literal("release"),
+      owner: z.string(),
+      who: z.string(),
+      /** Only that one, and no hold. */
+      contended: z.optional(z.boolean()),
+    }),
   ]),
 );
 

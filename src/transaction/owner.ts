@@ -67,7 +67,7 @@ export function recordOwner(
   const next = withLockWait(env, withHolds(settled, holds ?? record.holds, env.now()));
   state.writeRecord(next);
   if (hasEnded(known, next, rootFile, owner))
-    state.append(randomUUID(), { step: "release", owner, who: caller?.who ?? "shimctl" });
+    state.append(randomUUID(), { step: "release", owner, who: caller?.who ?? "shimctl", contended: true });
   return next;
 }
 
@@ -89,7 +89,12 @@ export function recordUndone(
   const next = withLockWait(env, counted(settled, { undone: true }));
   state.writeRecord(next);
   if (hasEnded(record, next, rootFile, owner))
-    state.append(randomUUID(), { step: "release", owner, who: env.caller?.who ?? "shimctl" });
+    state.append(randomUUID(), {
+      step: "release",
+      owner,
+      who: env.caller?.who ?? "shimctl",
+      contended: true,
+    });
 }
 
 function incarnationOf({ epoch, instance }: Order): Incarnation {

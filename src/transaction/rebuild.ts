@@ -2,6 +2,7 @@ import type { EngineView } from "../engine/backend.ts";
 import { ShimctlError } from "../error.ts";
 import type { Bases } from "../handler/asked.ts";
 import type { Handler } from "../handler/model.ts";
+import { withContendedTold } from "./contention.ts";
 import { countsTold } from "./counts.ts";
 import { type Holds, holdsAfter, withHolds } from "./hold.ts";
 import type { JournalLine } from "./journal.ts";
@@ -49,7 +50,7 @@ export function rebuildRecord(
     ...(restarts.length === 0 ? {} : { restarts }),
     ...(counts === undefined ? {} : { counts }),
   };
-  return withHolds(rebuilt, holdsTold(journal), now);
+  return withHolds(withContendedTold(rebuilt, rootFile, journal), holdsTold(journal), now);
 }
 
 /** Holds as the journal tells them: a lost record releases nobody. */
@@ -60,6 +61,7 @@ export function holdsTold(journal: readonly JournalLine[]): Holds {
   let holds: Holds = {};
   for (const line of journal) {
     const time = new Date(line.time);
+    if ((line.step === "hold" || line.step === "release") && line.contended !== undefined) continue;
     if (line.step === "hold") {
       const { until, reason, who } = line;
       const made = {

@@ -26,7 +26,15 @@ import { type Adoption, type Change, type Outcome, type Proof, withState } from 
 import { cleanFolders, makeFolders, missingFolders, recordOwner } from "./owner.ts";
 import { adoptedIn, adoptsAny, type Planned, prepare, recordedOf, refuseUnwritable } from "./plan.ts";
 import { rebuildRecord } from "./rebuild.ts";
-import { type Hold, handlersIn, orderIn, type Pending, rootOf, withMissing } from "./record.ts";
+import {
+  type Hold,
+  handlersIn,
+  type NodeRecord,
+  orderIn,
+  type Pending,
+  rootOf,
+  withMissing,
+} from "./record.ts";
 import type { Recovery } from "./recover.ts";
 import type { Request } from "./request.ts";
 import { changeHolds } from "./set_hold.ts";
@@ -50,9 +58,10 @@ export async function preview(
   if (open.length > 0) (await import("./recover.ts")).refuseOtherEngine(env, open);
   const request = "decide" in ask ? ask.decide(env, state) : ask;
   if ("result" in request) return request;
-  const turn = turnOf(env, state, request);
+  const known = knownRecord(env, state);
+  const turn = turnOf(env, known, request);
   if ("result" in turn) return turn;
-  refuseContended(env, state, turn);
+  refuseContended(env, known, turn);
   const { seen, view } = readEngine(env.host, env.backend, env.site);
   state.rebuild(() => rebuildRecord(view, env.site.rootFile, state.journal(), env.now()));
   const planned = prepare(env, turn, seen, view, recordedOf(env, state, request));
@@ -87,9 +96,10 @@ export async function run(env: Environment, ask: Request | Deferred): Promise<Ou
     if (notes.length > 0) refuseAutomatic(env, state, ask.owner);
     const request = "decide" in ask ? ask.decide(env, state) : ask;
     if ("result" in request) return { ...request, notes: [...notes, ...request.notes] };
-    const turn = turnOf(env, state, request);
+    const known = knownRecord(env, state);
+    const turn = turnOf(env, known, request);
     if ("result" in turn) return { ...turn, notes };
-    refuseContended(env, state, turn);
+    refuseContended(env, known, turn);
     const made = await change(env, turn, state, notes);
     return env.cluster === undefined ? made : await env.cluster.after(env, state, turn, made);
   } catch (error) {
@@ -108,21 +118,21 @@ async function recoverOpen(env: Environment, state: NodeState, why?: string): Pr
   return (await import("./recover.ts")).recover(env, state, why);
 }
 
+/** The record, or what the journal tells of it: whose turn it is does not depend on the files, which may be broken. */
+function knownRecord(env: Environment, state: NodeState): NodeRecord {
+  const { record, lost, damaged } = state.readRecord();
+  if (!lost && damaged === undefined) return record;
+  const told = rebuildRecord(undefined, env.site.rootFile, state.journal(), env.now());
+  return lost ? told : withMissing(record, told);
+}
+
 /**
  * The request as the owner's present incarnation makes it; or that it does nothing, as what is recorded is newer.
  */
-function turnOf(env: Environment, state: NodeState, request: Request): Request | Outcome {
+function turnOf(env: Environment, record: NodeRecord, request: Request): Request | Outcome {
   const { owner, incarnation, intent, outOfOrder = false } = request;
   if (outOfOrder) return request;
   const { rootFile } = env.site;
-  const read = state.readRecord();
-  // Whose turn it is does not depend on what the files hold, and they may be broken by now.
-  const told = () => rebuildRecord(undefined, rootFile, state.journal(), env.now());
-  const record = read.lost
-    ? told()
-    : read.damaged === undefined
-      ? read.record
-      : withMissing(read.record, told());
   const turn = takeTurn(
     orderIn(record, rootFile, owner, env.now()),
     owner,

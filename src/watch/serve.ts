@@ -1,4 +1,5 @@
 import { createServer, type Server } from "node:http";
+import type { Socket } from "node:net";
 import { ShimctlError } from "../error.ts";
 
 /** What is answered, as it is at that moment. */
@@ -64,7 +65,16 @@ export async function serve(
     if (path === "/metrics") return answer(200, metrics(), "text/plain; version=0.0.4; charset=utf-8");
     return answer(404, "not found\n");
   });
-  server.maxConnections = 64;
+  const open = new Set<Socket>();
+  server.on("connection", (socket: Socket) => {
+    open.add(socket);
+    socket.once("close", () => open.delete(socket));
+    // The oldest gives way: else whoever keeps connections open keeps the kubelet out.
+    const [oldest] = open;
+    if (open.size <= mostConnections || oldest === undefined) return;
+    open.delete(oldest);
+    oldest.destroy();
+  });
   server.on("clientError", (_, socket) => {
     socket.destroy();
   });
@@ -82,6 +92,8 @@ export async function serve(
     },
   };
 }
+
+const mostConnections = 64;
 
 function listening(server: Server, host: string | undefined, port: number, option: string): Promise<void> {
   return new Promise((resolve, reject) => {

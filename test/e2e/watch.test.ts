@@ -1,6 +1,6 @@
 import { afterAll, expect, test } from "bun:test";
 import { existsSync, rmSync, writeFileSync } from "node:fs";
-import { createServer } from "node:net";
+import { connect, createServer } from "node:net";
 import { engineCases, importedCase } from "../support/engine_case.ts";
 import { childrenOf, Holder } from "../support/holder.ts";
 import { LiveEngine } from "../support/live_engine.ts";
@@ -170,6 +170,43 @@ test("an uninstall of a newer roll-out is final for the pods that were forgotten
   ).toBe("superseded");
 });
 
+test("a record that is lost forgets no other writer, and takes it for no hold", async () => {
+  for (const end of [
+    ["install", "kata-qemu", "--epoch", "5"],
+    ["release"],
+    ["watch", "kata-qemu", "--once", "--epoch", "6"],
+  ]) {
+    using node = Node.of(importedCase);
+    const lose = () => node.remove("/var/lib/shimctl/record.json");
+    const status = async () => (await node.run(["status", "--json"])).json();
+    await once(node, "--epoch", "5");
+    for (const result of ["repaired", "repaired", "contended"]) {
+      node.overwrite(importedCase);
+      expect(await once(node, "--epoch", "5")).toMatchObject({ result });
+    }
+    lose();
+    expect(await once(node, "--epoch", "5")).toMatchObject({ code: 12, result: "contended" });
+    const contended = { default: { cause: "gone", handlers: ["kata-qemu"] } };
+    expect(await status()).toMatchObject({ contended, holds: {} });
+    expect((await node.run(end)).code).toBe(0);
+    lose();
+    expect(await status()).toMatchObject({ contended: {}, holds: {} });
+  }
+});
+
+test("what a person does about another writer ends no hold, not even in a record that is lost", async () => {
+  using node = Node.of(importedCase);
+  await once(node);
+  for (const result of ["repaired", "repaired", "contended"]) {
+    node.overwrite(importedCase);
+    expect(await once(node)).toMatchObject({ result });
+  }
+  await node.run(["hold"]);
+  await node.run(["install", "kata-qemu"]);
+  node.remove("/var/lib/shimctl/record.json");
+  expect(await once(node)).toMatchObject({ code: 12, result: "held" });
+});
+
 test("on hold, a look only reports", async () => {
   using node = Node.of(importedCase);
   await node.run(["hold", "--all"]);
@@ -252,6 +289,23 @@ test("watch installs, is ready only once the engine serves it, mends drift, and 
   expect(ended.code).toBe(0);
   expect(ended.ms).toBeLessThan(1_000);
   expect(node.tree()).toEqual({ ...before, "/termination-log": node.tree()["/termination-log"] ?? "" });
+});
+
+test("a handler file that gets worse later is told, with the node as it is, and looked at again", async () => {
+  using node = liveNode();
+  const good = "format = 1\n[handlers.kata-qemu]\n";
+  node.place("/handlers/handlers.toml", good);
+  const file = `${node.root}/handlers/handlers.toml`;
+  using holder = new Holder(node, engine, ["-f", file, "--settle", "300ms"]);
+  await holder.until("changed");
+  node.place("/handlers/handlers.toml", "format = 1\n[handlers.kata-qemu]\npreset = 7\n");
+  await holder.until("refused");
+  const { text } = await holder.get("/metrics");
+  expect(text).toMatch(/shimctl_check_failures_total [1-9]/);
+  expect(text).toMatch(/shimctl_handler_served\{.*kata-qemu.*\} 1/);
+  expect((await holder.get("/readyz")).status).toBe(503);
+  node.place("/handlers/handlers.toml", good);
+  await holder.until("unchanged");
 });
 
 test("with --on-drift report, drift is told and nothing is restarted", async () => {
@@ -340,6 +394,23 @@ test("requests that make no sense do no harm", async () => {
     });
   }
   expect((await holder.get("/healthz")).status).toBe(200);
+});
+
+test("whoever keeps connections open keeps nobody out", async () => {
+  using node = Node.of(importedCase);
+  using holder = new Holder(node, undefined, ["kata-qemu"]);
+  const port = await holder.port();
+  const sockets = Array.from({ length: 150 }, () => connect(port, "127.0.0.1"));
+  for (const socket of sockets) {
+    socket.on("error", () => undefined);
+    socket.write("GET /healthz HTTP/1.1\r\nHost: a\r\n");
+  }
+  let closed = 0;
+  for (const socket of sockets) socket.on("close", () => closed++);
+  await holder.when("the oldest are closed", () => closed >= 80 || undefined);
+  expect((await holder.get("/healthz")).status).toBe(200);
+  expect(closed).toBeLessThan(150);
+  for (const socket of sockets) socket.destroy();
 });
 
 test("a port that is taken is refused before anything is written", async () => {
