@@ -103,7 +103,14 @@ async function exchange(asked: Exchange): Promise<ApiAnswer> {
   if (signal.aborted) return stopped;
   const account = accountIn(folder);
   if ("kind" in account) return account;
-  const answer = await answerTo(asked, account);
+  let answer: Answer | Error;
+  try {
+    answer = await answerTo(asked, account);
+  } catch (error) {
+    // Nothing was sent: the authority or the address is none.
+    const why = error instanceof Error ? error.message : String(error);
+    return { kind: "refused", why: safe(why, account.token) };
+  }
   if (signal.aborted) return stopped;
   if (answer instanceof Error) return noAnswer(answer, account.token);
   return judge(answer.message, answer.text, name, method, account.token);
@@ -118,8 +125,11 @@ function accountIn(folder: string): Account | ApiFailure {
   try {
     const token = readFileSync(`${folder}/token`, "utf8").trim();
     const ca = readFileSync(`${folder}/ca.crt`, "utf8");
-    if (/^[\x21-\x7e]+$/.test(token)) return { token, ca };
-    return { kind: "unauthorized", why: `${folder}/token holds no token` };
+    if (!/^[\x21-\x7e]+$/.test(token)) return { kind: "unauthorized", why: `${folder}/token holds no token` };
+    // Without one, the authorities of the public would be trusted.
+    if (!/^-----BEGIN CERTIFICATE-----/m.test(ca))
+      return { kind: "refused", why: `${folder}/ca.crt holds no certificate` };
+    return { token, ca };
   } catch (error) {
     const code = error instanceof Error && "code" in error ? String(error.code) : "unreadable";
     return { kind: "unauthorized", why: `no service account is mounted at ${folder} (${code})` };
@@ -136,7 +146,6 @@ function answerTo(
   { token, ca }: Account,
 ): Promise<Answer | Error> {
   return new Promise((resolve) => {
-    const timer = setTimeout(() => stop(new Error(`no answer within ${requestMs / 1000} s`)), requestMs);
     const onAbort = () => stop(new Error("stopped"));
     const end = (result: Answer | Error) => {
       clearTimeout(timer);
@@ -172,6 +181,7 @@ function answerTo(
       end(error);
       sent.destroy();
     };
+    const timer = setTimeout(() => stop(new Error(`no answer within ${requestMs / 1000} s`)), requestMs);
     signal.addEventListener("abort", onAbort);
     sent.on("error", stop);
     sent.end(body);
