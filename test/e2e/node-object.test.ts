@@ -241,6 +241,15 @@ describe.skipIf(missing !== undefined)("a label", () => {
     ]);
   });
 
+  test("of the machine whose disk this one was copied from stays, and is forgotten here", async () => {
+    await using it = await setup();
+    await it.run(install("kata-qemu"));
+    const args = ["uninstall", "--node-name", "node-2", "--node-label", `${kata}=true`];
+    const outcome = await it.run(all, "default", args);
+    expect([outcome.result, it.api.labels?.[kata], it.recorded]).toEqual(["changed", "true", []]);
+    expect(outcome.notes).toEqual([expect.stringContaining("node 'node-1'")]);
+  });
+
   test("of two owners stays until the second one goes", async () => {
     await using it = await setup();
     await it.run(install("kata-qemu"), "a");
