@@ -371,7 +371,7 @@ function readiness(
   );
   // A late incarnation has nothing of its own to be ready for; what is there may be served all the same.
   if (error !== undefined) return not(error.message);
-  if (outcome?.result === "superseded") return not(`superseded: ${outcome.restart.words}`);
+  if (outcome?.result === "superseded") return not(outcome.restart.words);
   if (open.length > 0) return not(open[0] ?? "");
   if (needs === "repair") return not(`others have changed what was installed: ${key}`);
   if (needs === "install" && leaving === undefined) return not("what is asked for is not installed yet");

@@ -2,7 +2,7 @@ import packageJson from "../../package.json" with { type: "json" };
 import { isNodeName } from "../cluster/labels.ts";
 import { backends } from "../engine/registry.ts";
 import { ShimctlError } from "../error.ts";
-import type { Handler } from "../handler/model.ts";
+import { type Handler, HandlerName } from "../handler/model.ts";
 import { randomUUID } from "../host/random.ts";
 import { layouts } from "../layout/registry.ts";
 import { clusterOwner, daemonSetName, waveLabel } from "../managed/kubernetes.ts";
@@ -11,10 +11,11 @@ import { type NodeKind, nodeKinds } from "../managed/mounts.ts";
 import type { Notes } from "../managed/system.ts";
 import { yamlOf } from "../managed/yaml.ts";
 import { ownerOf } from "./change.ts";
+import type { ReadFile } from "./handler_file.ts";
 import type { Io } from "./io.ts";
 import { nearest, type Parsed, shown } from "./options.ts";
 import { document } from "./output.ts";
-import { fileOf, handlersOf, heading, namesOf, understood } from "./render_parts.ts";
+import { fileOf, handlersOf, heading, understood } from "./render_parts.ts";
 
 /** The image as `npm run image` names it. */
 const ownImage = `localhost/shimctl:${packageJson.version}`;
@@ -32,14 +33,13 @@ export async function renderManifests(
   const kind = kindOf(parsed);
   const image = imageOf(parsed);
   const file = await fileOf(io, parsed);
-  refuseLarge(file?.text);
   // A person is `default`: whoever looks at a node tells them apart.
   const owner =
     options.given.has("owner") || file?.content.owner !== undefined ? ownerOf(parsed, file) : clusterOwner;
   const stamp = { epoch: io.now().toISOString(), instance: randomUUID() };
   const asked: Asked = { kind, image, owner, stamp };
-  const all = options.all && name === "job";
-  if (options.all && (name !== "job" || parsed.args.length > 0 || file !== undefined))
+  const isJob = name === "job";
+  if (options.all && (!isJob || parsed.args.length > 0 || file !== undefined))
     throw new ShimctlError(
       "usage",
       "Cannot use --all, as handlers are what a DaemonSet is about, and a Job that names some",
@@ -47,26 +47,48 @@ export async function renderManifests(
         hint: "leave it out, or write render --for job --all alone",
       },
     );
-  const handlers = all ? [] : handlersOf(parsed, file);
-  const objects =
-    name === "daemonset"
-      ? daemonSetManifests(asked, tomlOf(parsed, file?.text), needsOf(kind, handlers))
-      : jobManifests(
-          asked,
-          nodeOf(parsed),
-          handlers.map((handler) => handler.name),
-        );
+  const handlers = isJob ? [] : handlersOf(parsed, file);
+  const names = isJob ? removedBy(parsed, file) : handlers.map((handler) => handler.name);
+  const objects = isJob
+    ? jobManifests(asked, nodeOf(parsed), names)
+    : daemonSetManifests(asked, tomlOf(parsed, file?.text), needsOf(kind, handlers));
   const about = [
-    `Kubernetes (${name === "job" ? "a Job that uninstalls" : "DaemonSet"}): ${all ? `all of the owner ${owner}` : namesOf(handlers)}, on nodes with ${kind.title}`,
+    `Kubernetes (${isJob ? "a Job that uninstalls" : "DaemonSet"}): ${names.length === 0 ? `all of the owner ${owner}` : names.join(", ")}, on nodes with ${kind.title}`,
     `Made by shimctl render --for ${name}, at ${stamp.epoch}: an incarnation that is newer than all before. Make it again for each roll-out, and do not apply an old one.`,
   ];
-  const text = `${heading(about, name === "job" ? jobNotes() : daemonSetNotes(asked, options.image === undefined), [])}\n${yamlOf(objects)}`;
+  const text = `${heading(about, isJob ? jobNotes() : daemonSetNotes(asked, options.image === undefined), [])}\n${yamlOf(objects)}`;
   io.out(
     options.json
-      ? document("render", "ok", undefined, { for: name, handlers, warnings: [], stamp, objects, text })
+      ? document("render", "ok", undefined, {
+          for: name,
+          handlers: isJob ? names.map((each) => ({ name: each })) : handlers,
+          warnings: [],
+          stamp,
+          objects,
+          text,
+        })
       : text,
   );
   return 0;
+}
+
+/** Handlers that a Job removes; none: all of the owner. What is on a node need not be known here. */
+function removedBy(parsed: Parsed, file: ReadFile | undefined): string[] {
+  const { args, options } = parsed;
+  if (options.all) return [];
+  for (const name of args) {
+    const { error } = HandlerName.safeParse(name);
+    if (error !== undefined)
+      throw new ShimctlError(
+        "usage",
+        `Cannot use '${shown(name)}' as a handler's name, which ${error.issues[0]?.message ?? "is invalid"}`,
+      );
+  }
+  const named =
+    file === undefined && args.length > 0
+      ? []
+      : handlersOf({ ...parsed, args: [] }, file).map(({ name }) => name);
+  return [...new Set([...named, ...args])].sort();
 }
 
 /** Which folders of a node the pod gets. */
@@ -111,7 +133,7 @@ function imageOf({ options: { image, given } }: Parsed): string {
  * `kubectl apply` keeps what it applied in an annotation, and the API takes no more than 256 KiB of these
  * (https://github.com/kubernetes/apimachinery/blob/master/pkg/api/validation/objectmeta.go).
  */
-function refuseLarge(text = ""): void {
+function refuseLarge(text: string): void {
   const kib = Math.ceil(Buffer.byteLength(JSON.stringify(text)) / 1024);
   if (kib <= 240) return;
   throw new ShimctlError(
@@ -144,6 +166,7 @@ function tomlOf({ args, options }: Parsed, text: string | undefined): string {
       args.length > 0
         ? "handlers by name"
         : ["--prefix", "--snapshotter"].find((each) => [...given.values()].includes(each));
+    refuseLarge(text);
     if (also === undefined) return text;
     throw new ShimctlError(
       "usage",

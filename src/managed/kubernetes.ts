@@ -164,9 +164,11 @@ export function uninstallJob(wanted: Wanted, node: string, handlers: readonly st
       backoffLimit: 5,
       activeDeadlineSeconds: 3_600,
       ttlSecondsAfterFinished: 86_400,
-      // Another try helps only where the lock was taken, pods use a handler, or the engine was slow.
+      // Another try helps only where the lock was taken, pods use a handler, or the engine was slow. A pod that was evicted
+      // has failed by nothing of its own.
       podFailurePolicy: {
         rules: [
+          { action: "Ignore", onPodConditions: [{ type: "DisruptionTarget", status: "True" }] },
           { action: "FailJob", onExitCodes: { containerName, operator: "In", values: [2, 3, 6, 7, 8, 12] } },
         ],
       },

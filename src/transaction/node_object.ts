@@ -72,6 +72,13 @@ export function openNodeObject(
     const pending: NodeLabel[] = [];
     for (const name of new Set(ours.map(({ node }) => node))) {
       const remove = ours.filter(({ node }) => node === name);
+      // A disk that was copied knows the labels of the machine that it comes from, whose handlers are still there.
+      if (ask !== undefined && name !== ask.node) {
+        notes.push(
+          `${remove.map(inWords).join(", ")} was left on node '${name}', as this is '${ask.node}' and not the machine that set it`,
+        );
+        continue;
+      }
       const none = { set: [], remove, untaint: [] };
       const answer = await converged(name, (node) => patchFor(node, none), limits);
       const words = remove.map(inWords).join(", ");

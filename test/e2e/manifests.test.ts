@@ -161,6 +161,18 @@ describe("a Job", () => {
     expect(containerOf(all).args).toEqual(["uninstall", "--all", "--root=/host", "--owner=cluster"]);
     expect(valueAt(named.at(-1), "spec", "template", "spec", "nodeName")).toBe("n1");
   });
+
+  test("uninstalls what no preset knows, and what a handler file names besides", async () => {
+    const file = fileWith("format = 1\n[handlers.runsc]\n");
+    const [args, both] = [
+      containerOf(await objects("--for job spelled-out --node-name n1")).args,
+      containerOf(await objects(`--for job spelled-out -f ${file} --node-name n1`)).args,
+    ];
+    expect(args.slice(0, 2)).toEqual(["uninstall", "spelled-out"]);
+    expect(both.slice(0, 3)).toEqual(["uninstall", "runsc", "spelled-out"]);
+    const { code, err } = await run("--for job $(SHELL) --node-name n1");
+    expect([code, err]).toEqual([2, expect.stringContaining("lower-case")]);
+  });
 });
 
 describe("refused is", () => {

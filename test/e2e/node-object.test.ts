@@ -1,4 +1,5 @@
 import { beforeAll, describe, expect, test } from "bun:test";
+import { writeFileSync } from "node:fs";
 import type { Io } from "../../src/cli/io.ts";
 import { clusterOf, labelsDrift } from "../../src/cli/node_object.ts";
 import { parseArguments } from "../../src/cli/options.ts";
@@ -240,6 +241,15 @@ describe.skipIf(missing !== undefined)("a label", () => {
     ]);
   });
 
+  test("of the machine whose disk this one was copied from stays, and is forgotten here", async () => {
+    await using it = await setup();
+    await it.run(install("kata-qemu"));
+    const args = ["uninstall", "--node-name", "node-2", "--node-label", `${kata}=true`];
+    const outcome = await it.run(all, "default", args);
+    expect([outcome.result, it.api.labels?.[kata], it.recorded]).toEqual(["changed", "true", []]);
+    expect(outcome.notes).toEqual([expect.stringContaining("node 'node-1'")]);
+  });
+
   test("of two owners stays until the second one goes", async () => {
     await using it = await setup();
     await it.run(install("kata-qemu"), "a");
@@ -395,6 +405,19 @@ describe.skipIf(missing !== undefined)("an API server", () => {
     expect(node?.failure?.message).toMatch(/certificate/);
     expect(it.api.requests).toEqual([]);
   });
+
+  test.each(["", "garbage", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"])(
+    "whose authority cannot be read gets no token, and keeps no uninstall: %j",
+    async (authority) => {
+      await using it = await setup();
+      await it.run(install("kata-qemu"));
+      const asked = it.api.requests.length;
+      writeFileSync(`${it.api.folder}/ca.crt`, authority);
+      const outcome = await it.run(all);
+      expect([outcome.result, outcome.notes.length, it.api.requests.length]).toEqual(["changed", 1, asked]);
+      expect(it.recorded).toMatchObject([{ key: kata, pending: expect.any(String) }]);
+    },
+  );
 
   for (const how of ["silent", "refused"] as const)
     test(`that is ${how} does not keep an uninstall: the label is pending, and goes with the next run`, async () => {

@@ -97,75 +97,110 @@ interface Exchange {
   readonly signal: AbortSignal;
 }
 
-async function exchange({ host, port, folder, method, name, body, signal }: Exchange): Promise<ApiAnswer> {
-  if (signal.aborted) return { kind: "interrupted", why: "it was stopped" };
-  let token: string;
-  let ca: string;
+async function exchange(asked: Exchange): Promise<ApiAnswer> {
+  const { folder, name, method, signal } = asked;
+  const stopped: ApiFailure = { kind: "interrupted", why: "it was stopped" };
+  if (signal.aborted) return stopped;
+  const account = accountIn(folder);
+  if ("kind" in account) return account;
+  let answer: Answer | Error;
   try {
-    token = readFileSync(`${folder}/token`, "utf8").trim();
-    ca = readFileSync(`${folder}/ca.crt`, "utf8");
+    answer = await answerTo(asked, account);
+  } catch (error) {
+    // Nothing was sent: the authority or the address is none.
+    const why = error instanceof Error ? error.message : String(error);
+    return { kind: "refused", why: safe(why, account.token) };
+  }
+  if (signal.aborted) return stopped;
+  if (answer instanceof Error) return noAnswer(answer, account.token);
+  return judge(answer.message, answer.text, name, method, account.token);
+}
+
+interface Account {
+  readonly token: string;
+  readonly ca: string;
+}
+
+function accountIn(folder: string): Account | ApiFailure {
+  try {
+    const token = readFileSync(`${folder}/token`, "utf8").trim();
+    const ca = readFileSync(`${folder}/ca.crt`, "utf8");
+    if (!/^[\x21-\x7e]+$/.test(token)) return { kind: "unauthorized", why: `${folder}/token holds no token` };
+    // Without one, the authorities of the public would be trusted.
+    if (!/^-----BEGIN CERTIFICATE-----/m.test(ca))
+      return { kind: "refused", why: `${folder}/ca.crt holds no certificate` };
+    return { token, ca };
   } catch (error) {
     const code = error instanceof Error && "code" in error ? String(error.code) : "unreadable";
     return { kind: "unauthorized", why: `no service account is mounted at ${folder} (${code})` };
   }
-  if (!/^[\x21-\x7e]+$/.test(token)) return { kind: "unauthorized", why: `${folder}/token holds no token` };
-  const answer = await new Promise<{ readonly message: IncomingMessage; readonly text: string } | Error>(
-    (resolve) => {
-      const timer = setTimeout(() => stop(new Error(`no answer within ${requestMs / 1000} s`)), requestMs);
-      const onAbort = () => stop(new Error("stopped"));
-      const end = (result: { readonly message: IncomingMessage; readonly text: string } | Error) => {
-        clearTimeout(timer);
-        signal.removeEventListener("abort", onAbort);
-        resolve(result);
-      };
-      const sent = request(
-        {
-          host,
-          port,
-          method,
-          path: `/api/v1/nodes/${encodeURIComponent(name)}`,
-          ca,
-          rejectUnauthorized: true,
-          // One run asks a few times; an idle connection would only keep the process from ending.
-          agent: false,
-          headers: {
-            accept: "application/json",
-            authorization: `Bearer ${token}`,
-            "user-agent": "shimctl",
-            connection: "close",
-            ...(body === undefined
-              ? {}
-              : {
-                  "content-type": "application/json-patch+json",
-                  "content-length": String(Buffer.byteLength(body)),
-                }),
-          },
-        },
-        (message) => {
-          const parts: Buffer[] = [];
-          let length = 0;
-          message.on("data", (part: Buffer) => {
-            length += part.length;
-            if (length > answerBytes) stop(new Error(tooLong));
-            else parts.push(part);
-          });
-          message.on("end", () => end({ message, text: Buffer.concat(parts).toString("utf8") }));
-          message.on("aborted", () => stop(new Error("the connection was cut")));
-          message.on("error", (error) => stop(error));
-        },
-      );
-      const stop = (error: Error) => {
-        end(error);
-        sent.destroy();
-      };
-      signal.addEventListener("abort", onAbort);
-      sent.on("error", stop);
-      sent.end(body);
-    },
-  );
-  if (signal.aborted) return { kind: "interrupted", why: "it was stopped" };
-  if (answer instanceof Error) return noAnswer(answer, token);
-  return judge(answer.message, answer.text, name, method, token);
+}
+
+interface Answer {
+  readonly message: IncomingMessage;
+  readonly text: string;
+}
+
+function answerTo(
+  { host, port, method, name, body, signal }: Exchange,
+  { token, ca }: Account,
+): Promise<Answer | Error> {
+  return new Promise((resolve) => {
+    const onAbort = () => stop(new Error("stopped"));
+    const end = (result: Answer | Error) => {
+      clearTimeout(timer);
+      signal.removeEventListener("abort", onAbort);
+      resolve(result);
+    };
+    const sent = request(
+      {
+        host,
+        port,
+        method,
+        path: `/api/v1/nodes/${encodeURIComponent(name)}`,
+        ca,
+        rejectUnauthorized: true,
+        // One run asks a few times; an idle connection would only keep the process from ending.
+        agent: false,
+        headers: headersOf(token, body),
+      },
+      (message) => {
+        const parts: Buffer[] = [];
+        let length = 0;
+        message.on("data", (part: Buffer) => {
+          length += part.length;
+          if (length > answerBytes) stop(new Error(tooLong));
+          else parts.push(part);
+        });
+        message.on("end", () => end({ message, text: Buffer.concat(parts).toString("utf8") }));
+        message.on("aborted", () => stop(new Error("the connection was cut")));
+        message.on("error", (error) => stop(error));
+      },
+    );
+    const stop = (error: Error) => {
+      end(error);
+      sent.destroy();
+    };
+    const timer = setTimeout(() => stop(new Error(`no answer within ${requestMs / 1000} s`)), requestMs);
+    signal.addEventListener("abort", onAbort);
+    sent.on("error", stop);
+    sent.end(body);
+  });
+}
+
+function headersOf(token: string, body: string | undefined): Record<string, string> {
+  return {
+    accept: "application/json",
+    authorization: `Bearer ${token}`,
+    "user-agent": "shimctl",
+    connection: "close",
+    ...(body === undefined
+      ? {}
+      : {
+          "content-type": "application/json-patch+json",
+          "content-length": String(Buffer.byteLength(body)),
+        }),
+  };
 }
 
 /**
