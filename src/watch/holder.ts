@@ -4,7 +4,7 @@ import type { Io } from "../cli/io.ts";
 import type { Log } from "../cli/log.ts";
 import type { Parsed } from "../cli/options.ts";
 import { ShimctlError } from "../error.ts";
-import { giveBackMemory, ownMemory } from "../host/self.ts";
+import { giveBackMemory, ownMemory, staySmall } from "../host/self.ts";
 import { type Child, startLook } from "./child.ts";
 import { watchFolders } from "./folders.ts";
 import type { Looked } from "./looked.ts";
@@ -26,6 +26,7 @@ const longestTimerMs = 2 ** 31 - 1;
 export async function holdNode(io: Io, log: Log, parsed: Parsed): Promise<number> {
   const { options } = parsed;
   refuseUnrepeatable(parsed);
+  staySmall();
   const variables: Record<string, string> = { SHIMCTL_WATCH_PARENT: String(process.pid) };
   let argv = process.argv.slice(2);
   if (options.epoch === "now") {
