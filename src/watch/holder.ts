@@ -7,7 +7,7 @@ import { ShimctlError } from "../error.ts";
 import { giveBackMemory, ownMemory } from "../host/self.ts";
 import { type Child, startLook } from "./child.ts";
 import { watchFolders } from "./folders.ts";
-import type { Looked } from "./looked.ts";
+import { type Looked, silentLook } from "./looked.ts";
 import { begin, type Event, next, type Step } from "./machine.ts";
 import { parseListen, serve } from "./serve.ts";
 import { shareOf } from "./share.ts";
@@ -95,7 +95,7 @@ export async function holdNode(io: Io, log: Log, parsed: Parsed): Promise<number
               child = undefined;
               tally = tallyAfter(tally, looked, io.now());
               metrics = looked?.metrics ?? metrics;
-              last = looked ?? { ...nothingSaid, reason: "the last look ended without a result" };
+              last = looked ?? silentLook;
               if (looked !== undefined) folders.keep(looked.folders);
               take({ kind: "looked", looked });
               giveBackMemory();
@@ -126,18 +126,6 @@ export async function holdNode(io: Io, log: Log, parsed: Parsed): Promise<number
     if (io.signal.aborted) stop();
   }).finally(() => server?.close());
 }
-
-const nothingSaid: Looked = {
-  result: "failed",
-  needs: "nothing",
-  key: "",
-  ready: false,
-  reason: "",
-  folders: [],
-  failed: true,
-  hopeless: false,
-  changed: false,
-};
 
 /** What every look would read anew must be there every time. */
 function refuseUnrepeatable({ options, args }: Parsed): void {

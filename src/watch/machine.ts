@@ -1,5 +1,5 @@
 import { ExitCode } from "../error.ts";
-import type { Looked } from "./looked.ts";
+import { type Looked, silentLook } from "./looked.ts";
 
 /** When a node is looked at, and when something is done: decided from events and times alone. Times are milliseconds. */
 
@@ -119,7 +119,7 @@ function changed(state: State, now: number): State {
 function looked(before: State, found: Looked | undefined, now: number): Step {
   const { child, settings } = before;
   if (child === undefined) return goOn(before, now, []);
-  const result = found ?? silent;
+  const result = found ?? silentLook;
   // Whoever asked for that waits for nothing. Later, what was asked for before is on the node and is kept in view.
   if (result.hopeless && before.last === undefined) {
     const actions: Action[] = [
@@ -206,15 +206,3 @@ function goOn(state: State, now: number, actions: readonly Action[]): Step {
     wakeAt: undefined,
   };
 }
-
-const silent: Looked = {
-  result: "failed",
-  needs: "nothing",
-  key: "",
-  ready: false,
-  reason: "the last look ended without a result",
-  folders: [],
-  failed: true,
-  hopeless: false,
-  changed: false,
-};
