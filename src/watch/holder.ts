@@ -16,6 +16,8 @@ import { leaveWords, terminationLog } from "./termination.ts";
 
 /** Beyond what a look may wait for, that it hangs. */
 const hangMs = 5 * 60_000;
+/** So long after it was told to end, a look is ended by nobody. */
+const deadMs = 10_000;
 /** Beyond that, timers end at once. */
 const longestTimerMs = 2 ** 31 - 1;
 
@@ -37,10 +39,10 @@ export async function holdNode(io: Io, log: Log, parsed: Parsed): Promise<number
     settleMs: options.settleMs,
     intervalMs: options.intervalMs,
     delayMs: shareOf(name, options.staggerMs),
+    hangMs: options.lockTimeoutMs + options.verifyTimeoutMs + options.waitUnusedMs + hangMs,
     onDrift: options.onDrift,
   };
   const lastWords = io.env["SHIMCTL_TEST_TERMINATION_LOG"] ?? terminationLog;
-  const hangs = options.lockTimeoutMs + options.verifyTimeoutMs + options.waitUnusedMs + hangMs;
   const clock = () => performance.now();
   let last: Looked | undefined;
   let metrics = "";
@@ -56,7 +58,7 @@ export async function holdNode(io: Io, log: Log, parsed: Parsed): Promise<number
           {
             health() {
               const since = step?.state.child?.since;
-              const isHung = since !== undefined && clock() - since > hangs;
+              const isHung = since !== undefined && clock() - since > settings.hangMs + deadMs;
               return isHung ? "a look takes far longer than it may" : undefined;
             },
             readiness: () => last ?? { ready: false, reason: "nothing is known of the node yet" },

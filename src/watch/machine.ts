@@ -8,16 +8,27 @@ export interface Settings {
   readonly intervalMs: number;
   /** How long this node waits before what is asked for is brought onto it: its share of `--stagger`. */
   readonly delayMs: number;
+  /** A look that takes longer hangs. */
+  readonly hangMs: number;
   readonly onDrift: "repair" | "report";
 }
 
 /** `look` writes nothing; `act` does what has to be done. */
 export type Mode = "look" | "act";
 
+/** A child that runs. */
+interface Running {
+  readonly mode: Mode;
+  readonly since: number;
+  /** Something changed meanwhile. */
+  readonly changed: boolean;
+  /** It hung, and was told to end. */
+  readonly ending: boolean;
+}
+
 export interface State {
   readonly settings: Settings;
-  /** A child that runs, since when, and whether something changed meanwhile. */
-  readonly child: { readonly mode: Mode; readonly since: number; readonly changed: boolean } | undefined;
+  readonly child: Running | undefined;
   readonly stopped: boolean;
   /** When the next look is due. */
   readonly lookAt: number;
@@ -197,12 +208,23 @@ export function wordsOf({ result, ready, reason, needs }: Looked): string {
 /** Starts what is due, never beside a child that runs. */
 function goOn(state: State, now: number, actions: readonly Action[]): Step {
   const { child, actAt, lookAt } = state;
-  if (child !== undefined) return { state, actions, wakeAt: undefined };
+  if (child !== undefined) return whileRunning(state, child, now, actions);
   const mode = actAt !== undefined && actAt <= now ? "act" : lookAt <= now ? "look" : undefined;
   if (mode === undefined) return { state, actions, wakeAt: Math.min(actAt ?? lookAt, lookAt) };
   return {
-    state: { ...state, child: { mode, since: now, changed: false } },
+    state: { ...state, child: { mode, since: now, changed: false, ending: false } },
     actions: [...actions, { kind: "start", mode }],
+    wakeAt: now + state.settings.hangMs,
+  };
+}
+
+function whileRunning(state: State, child: Running, now: number, actions: readonly Action[]): Step {
+  const end = child.since + state.settings.hangMs;
+  if (child.ending) return { state, actions, wakeAt: undefined };
+  if (now < end) return { state, actions, wakeAt: end };
+  return {
+    state: { ...state, child: { ...child, ending: true } },
+    actions: [...actions, { kind: "end child" }],
     wakeAt: undefined,
   };
 }
