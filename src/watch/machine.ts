@@ -37,6 +37,8 @@ export interface State {
   /** Since when the same is to be done, and when the files last changed. */
   readonly due: { readonly key: string; readonly since: number; readonly lastChange: number } | undefined;
   readonly failures: number;
+  /** How many looks in a row found nothing new while something changed all the same. */
+  readonly restless: number;
   /** Nothing is done before. */
   readonly notBefore: number;
   readonly endedAt: number;
@@ -69,6 +71,8 @@ export interface Step {
 const debounceMs = 250;
 /** Looks keep that distance, whatever asks for them. */
 const distanceMs = 1_000;
+/** Where a program writes without end and nothing comes of it, that distance is doubled so often at most. */
+const mostRestless = 4;
 const longestPauseMs = 15 * 60_000;
 const firstPauseMs = 5_000;
 /** New changes put off a repair, but not for ever: so many settle times at most. */
@@ -84,6 +88,7 @@ export function begin(settings: Settings, now: number): Step {
     actAt: settings.delayMs > 0 ? undefined : now,
     due: undefined,
     failures: 0,
+    restless: 0,
     notBefore: 0,
     endedAt: Number.NEGATIVE_INFINITY,
     last: undefined,
@@ -118,7 +123,7 @@ export function next(state: State, event: Event, now: number): Step {
 
 function changed(state: State, now: number): State {
   if (state.child !== undefined) return { ...state, child: { ...state.child, changed: true } };
-  const soon = Math.max(now + debounceMs, state.endedAt + distanceMs);
+  const soon = Math.max(now + debounceMs, state.endedAt + distanceMs * 2 ** state.restless);
   const lookAt = Math.min(state.lookAt, soon);
   const { due, last, actAt } = state;
   if (due === undefined || last?.needs !== "repair" || last.failed || actAt === undefined)
@@ -160,9 +165,11 @@ function looked(before: State, found: Looked | undefined, now: number): Step {
   // What is tried in vain is not tried again at once; something else to do is.
   const isOther = due !== undefined && !isSame;
   const notBefore = isVain ? now + pause : isOther || due === undefined ? 0 : before.notBefore;
+  const saysSo = before.last === undefined || wordsOf(before.last) !== wordsOf(result) || result.changed;
   const state: State = {
     ...before,
     child: undefined,
+    restless: child.changed && !saysSo ? Math.min(before.restless + 1, mostRestless) : 0,
     endedAt: now,
     last: result,
     due,
@@ -174,7 +181,6 @@ function looked(before: State, found: Looked | undefined, now: number): Step {
     actAt: undefined,
   };
   const timed = { ...state, actAt: actTime(state, result, child.mode, now) };
-  const saysSo = before.last === undefined || wordsOf(before.last) !== wordsOf(result) || result.changed;
   const after = child.changed ? changed(timed, now) : timed;
   return goOn(after, now, saysSo ? [{ kind: "say", looked: result }] : []);
 }

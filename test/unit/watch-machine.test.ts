@@ -219,6 +219,28 @@ test("an interval of nothing is one of a second", () => {
   expect(holder.started.length).toBeLessThanOrEqual(31);
 });
 
+test("where a program writes without end, looks that find nothing new come ever more seldom, until it is quiet", () => {
+  const holder = new Holder({ ...settings, intervalMs: 3_600_000 }, () => fine);
+  const flood = (end: number) => {
+    for (let at = holder.now; at < end; at += 100) {
+      holder.until(at);
+      holder.send({ kind: "changed" });
+    }
+  };
+  flood(600_000);
+  expect(holder.started.length).toBeGreaterThan(600 / 20);
+  expect(holder.started.length).toBeLessThan(600 / 15);
+  holder.until(700_000);
+  const before = holder.started.length;
+  holder.send({ kind: "changed" });
+  holder.until(holder.now + 1_000);
+  expect(holder.started.length).toBe(before + 1);
+  holder.until(holder.now + 5_000);
+  holder.send({ kind: "changed" });
+  holder.until(holder.now + 1_000);
+  expect(holder.started.length).toBe(before + 2);
+});
+
 test("a look that hangs is ended once, and the next one comes after a pause", () => {
   let { state, wakeAt } = begin(settings, 0);
   expect(wakeAt).toBe(settings.hangMs);
