@@ -13,6 +13,7 @@ import type { Intent } from "../transaction/desire.ts";
 import { handlersInUse } from "../transaction/effect.ts";
 import type { Environment } from "../transaction/environment.ts";
 import { type Incarnation, instanceRule, isInstance, parseEpoch, refuseAhead } from "../transaction/epoch.ts";
+import { releaseCommand } from "../transaction/hold.ts";
 import type { Adoption, Outcome } from "../transaction/outcome.ts";
 import type { Request } from "../transaction/request.ts";
 import { type Deferred, preview, run } from "../transaction/run.ts";
@@ -366,8 +367,9 @@ function summary(owner: string, dryRun: boolean, outcome: Outcome): string {
   if (outcome.node !== undefined && outcome.node.done.length > 0)
     later.push(`node '${outcome.node.name}': ${outcome.node.done.join(", ")}`);
   if (outcome.hold !== undefined) {
-    const release = `shimctl release${owner === "default" ? "" : ` --owner ${owner}`}`;
-    later.push(`automatic runs of owner '${owner}' only report from now on: \`${release}\` lets them go on`);
+    later.push(
+      `automatic runs of owner '${owner}' only report from now on: \`${releaseCommand(owner)}\` lets them go on`,
+    );
   }
   if (outcome.result === "unchanged") {
     const restarted = outcome.restart.done ? [outcome.restart.words] : [];

@@ -2,7 +2,7 @@ import type { EngineView } from "../engine/backend.ts";
 import { ShimctlError } from "../error.ts";
 import { acquireLock } from "../host/lock.ts";
 import { releaseContended } from "../transaction/contention.ts";
-import { type Holds, holdsOn, holdWords, wholeNode } from "../transaction/hold.ts";
+import { type Holds, holdsOn, holdWords, releaseCommand, wholeNode } from "../transaction/hold.ts";
 import type { Hold } from "../transaction/record.ts";
 import { changeHolds } from "../transaction/set_hold.ts";
 import { type NodeState, openState } from "../transaction/state.ts";
@@ -100,8 +100,7 @@ function sentence(
   const whose = all ? "automatic runs of every owner" : `automatic runs of owner '${owner}'`;
   const on = Object.hasOwn(after, all ? wholeNode : owner) ? after[all ? wholeNode : owner] : undefined;
   if (command === "hold" && on !== undefined) {
-    const release = all ? " --all" : owner === "default" ? "" : ` --owner ${owner}`;
-    return `${whose} only report, as ${holdWords(on)}\n\`shimctl release${release}\` lets them go on`;
+    return `${whose} only report, as ${holdWords(on)}\n\`${releaseCommand(all ? wholeNode : owner)}\` lets them go on`;
   }
   const rest = after[wholeNode];
   const node = rest === undefined ? "" : `; the whole node is on hold still, as ${holdWords(rest)}`;

@@ -6,6 +6,7 @@ import { contend, contendedError, contendedOf, isNewer, isTooOften } from "../tr
 import type { Drift } from "../transaction/drift.ts";
 import type { Environment } from "../transaction/environment.ts";
 import type { Change, Outcome } from "../transaction/outcome.ts";
+import { rebuildRecord } from "../transaction/rebuild.ts";
 import { entryOf, handlersIn, rootOf } from "../transaction/record.ts";
 import type { Request } from "../transaction/request.ts";
 import { preview, run } from "../transaction/run.ts";
@@ -231,7 +232,10 @@ async function repair(
     return await run(env, {
       owner,
       decide(_, state) {
-        const root = rootOf(state.readRecord().record, env.site.rootFile);
+        const { rootFile } = env.site;
+        // What is written of another writer must not be all that there is.
+        state.rebuild(() => rebuildRecord(report.view, rootFile, state.journal(), env.now()));
+        const root = rootOf(state.readRecord().record, rootFile);
         if (!isTooOften(root, owner, mends.handlers, env.now())) return { ...request, mends };
         throw contendedError(owner, contendedOf(root, owner) ?? contend(env, state, owner, mends));
       },

@@ -2,7 +2,7 @@ import packageJson from "../../package.json" with { type: "json" };
 import { ExitCode, ShimctlError } from "../error.ts";
 import type { Found } from "../layout/layout.ts";
 import { revision } from "../revision.ts";
-import { holdWords, wholeNode } from "../transaction/hold.ts";
+import { holdWords, releaseCommand, wholeNode } from "../transaction/hold.ts";
 import { adoptedBy, type Contended, handlersIn, type Repair } from "../transaction/record.ts";
 import { type About, factsOf, stateOf } from "./collect.ts";
 import { definitionsOf } from "./definitions.ts";
@@ -215,8 +215,7 @@ function contendedText(
   // The last time it was not mended any more.
   const times = mended.length === 0 ? "again and again" : `${mended.length + 1} times within a day`;
   const names = handlers.map((name) => `'${name}'`).join(", ");
-  const release = `shimctl release${owner === "default" ? "" : ` --owner ${owner}`}`;
-  return `contended: owner '${owner}': another writer took ${names} away ${times} (${cause}, at ${since}); \`${release}\` lets repairs go on`;
+  return `contended: owner '${owner}': another writer took ${names} away ${times} (${cause}, at ${since}); \`${releaseCommand(owner)}\` lets repairs go on`;
 }
 
 const dayMs = 86_400_000;

@@ -2,6 +2,7 @@ import { ShimctlError } from "../error.ts";
 import { randomUUID } from "../host/random.ts";
 import type { Environment } from "./environment.ts";
 import { compareEpochs, type Incarnation, latestOf } from "./epoch.ts";
+import { releaseCommand } from "./hold.ts";
 import type { JournalLine } from "./journal.ts";
 import {
   type Contended,
@@ -13,13 +14,11 @@ import {
   rootOf,
 } from "./record.ts";
 import type { Mended, Request } from "./request.ts";
+import { day, within } from "./restraint.ts";
 import type { NodeState } from "./state.ts";
 
 /** What keeps two programs from undoing each other's work without end. */
 
-const dayMs = 86_400_000;
-/** A clock that is set back by more than that was wrong before. */
-const skewMs = 3_600_000;
 /** As often a change of others is mended within a day; whoever makes it once more will make it again. */
 const mendedADay = 2;
 
@@ -33,7 +32,7 @@ export function isTooOften(
   handlers: readonly string[],
   now: Date,
 ): boolean {
-  const same = lately(repairs, now).filter(
+  const same = within(repairs, day, now).filter(
     (each) => each.owner === owner && each.handlers.some((name) => handlers.includes(name)),
   );
   return same.length >= mendedADay;
@@ -59,12 +58,11 @@ export function refuseContended(env: Environment, record: NodeRecord, request: R
 
 /** What is said of an owner whose handlers another writer takes away. */
 export function contendedError(owner: string, { since, cause, handlers }: Contended): ShimctlError {
-  const release = `shimctl release${owner === "default" ? "" : ` --owner ${owner}`}`;
   return new ShimctlError(
     "held",
     `Contended, as another program changes ${handlers.join(", ")} again and again: ${cause}, found at ${since}`,
     {
-      hint: `find that program and end it, then run \`${release}\`; a person's own install goes through as well`,
+      hint: `find that program and end it, then run \`${releaseCommand(owner)}\`; a person's own install goes through as well`,
       contended: { since, cause, handlers },
     },
   );
@@ -109,7 +107,7 @@ export function contentionAfter(
   if (mended === undefined && root.repairs === undefined && root.contended === undefined) return record;
   const { [owner]: own, ...others } = root.contended ?? {};
   const contended = own === undefined || ends ? others : { ...others, [owner]: own };
-  const recent = lately(root.repairs ?? [], now).filter((each) => !ends || each.owner !== owner);
+  const recent = within(root.repairs ?? [], day, now).filter((each) => !ends || each.owner !== owner);
   if (mended === undefined) return withFields(record, rootFile, recent, contended);
   const { cause, handlers } = mended;
   const repair = { time: now.toISOString(), owner, cause, handlers: [...handlers] };
@@ -184,13 +182,6 @@ export function isNewer(
   const latest = latestOf(orderIn(record, rootFile, owner, now));
   if (latest === undefined) return Object.hasOwn(ownersOf(record, rootFile), owner);
   return (compareEpochs(incarnation.epoch, latest.epoch) ?? 0) > 0;
-}
-
-function lately(repairs: readonly Repair[], now: Date): Repair[] {
-  return repairs.filter(({ time }) => {
-    const age = now.getTime() - Date.parse(time);
-    return age < dayMs && age > -skewMs;
-  });
 }
 
 function withFields(

@@ -30,12 +30,18 @@ export function refuseOnHold(record: NodeRecord, owner: string, now: Date): void
   const hold = holdOf(record, owner, now);
   if (hold === undefined) return;
   const { since, until, reason, who, by } = hold;
-  const all = hold === record.holds?.[wholeNode] ? " --all" : owner === "default" ? "" : ` --owner ${owner}`;
+  const release = releaseCommand(hold === record.holds?.[wholeNode] ? wholeNode : owner);
   throw new ShimctlError("held", `On hold, as ${holdWords(hold)}`, {
-    hint: `\`shimctl release${all}\` lets automatic runs go on; a person's own command goes through`,
+    hint: `\`${release}\` lets automatic runs go on; a person's own command goes through`,
     hold: { since, until, reason, who, by },
     retryable: true,
   });
+}
+
+/** What lets automatic runs of an owner, or of all, go on. */
+export function releaseCommand(owner: string): string {
+  const whose = owner === wholeNode ? " --all" : owner === "default" ? "" : ` --owner ${owner}`;
+  return `shimctl release${whose}`;
 }
 
 /** For people: who did it, when, until when and why. */

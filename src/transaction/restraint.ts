@@ -5,7 +5,7 @@ import type { Held, Restart } from "./record.ts";
 /** What keeps a loop from restarting an engine more often than it must. */
 
 const hour = 3_600_000;
-const day = 24 * hour;
+export const day = 24 * hour;
 /** A clock that is set back by more than that was wrong before. */
 const skewMs = hour;
 const firstPauseMs = 15 * 60_000;
@@ -57,8 +57,13 @@ export function restartsLeft(restarts: readonly Restart[], budget: Budget, now: 
   return { hour: left(hour, budget.hour), day: left(day, budget.day) };
 }
 
-function within(restarts: readonly Restart[], span: number, now: Date): Restart[] {
-  return restarts.filter(({ time }) => {
+/** Those of a span until now. Not those of a clock that was wrong. */
+export function within<Event extends { readonly time: string }>(
+  events: readonly Event[],
+  span: number,
+  now: Date,
+): Event[] {
+  return events.filter(({ time }) => {
     const age = now.getTime() - Date.parse(time);
     return age < span && age > -skewMs;
   });

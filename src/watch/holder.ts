@@ -7,7 +7,7 @@ import { ShimctlError } from "../error.ts";
 import { giveBackMemory, ownMemory, staySmall } from "../host/self.ts";
 import { type Child, startLook } from "./child.ts";
 import { watchFolders } from "./folders.ts";
-import type { Looked } from "./looked.ts";
+import { type Looked, silentLook } from "./looked.ts";
 import { begin, type Event, next, type Step } from "./machine.ts";
 import { parseListen, serve } from "./serve.ts";
 import { shareOf } from "./share.ts";
@@ -16,6 +16,8 @@ import { leaveWords, terminationLog } from "./termination.ts";
 
 /** Beyond what a look may wait for, that it hangs. */
 const hangMs = 5 * 60_000;
+/** So long after it was told to end, a look is ended by nobody. */
+const deadMs = 10_000;
 /** Beyond that, timers end at once. */
 const longestTimerMs = 2 ** 31 - 1;
 
@@ -38,10 +40,10 @@ export async function holdNode(io: Io, log: Log, parsed: Parsed): Promise<number
     settleMs: options.settleMs,
     intervalMs: options.intervalMs,
     delayMs: shareOf(name, options.staggerMs),
+    hangMs: options.lockTimeoutMs + options.verifyTimeoutMs + options.waitUnusedMs + hangMs,
     onDrift: options.onDrift,
   };
   const lastWords = io.env["SHIMCTL_TEST_TERMINATION_LOG"] ?? terminationLog;
-  const hangs = options.lockTimeoutMs + options.verifyTimeoutMs + options.waitUnusedMs + hangMs;
   const clock = () => performance.now();
   let last: Looked | undefined;
   let metrics = "";
@@ -57,7 +59,7 @@ export async function holdNode(io: Io, log: Log, parsed: Parsed): Promise<number
           {
             health() {
               const since = step?.state.child?.since;
-              const isHung = since !== undefined && clock() - since > hangs;
+              const isHung = since !== undefined && clock() - since > settings.hangMs + deadMs;
               return isHung ? "a look takes far longer than it may" : undefined;
             },
             readiness: () => last ?? { ready: false, reason: "nothing is known of the node yet" },
@@ -96,7 +98,7 @@ export async function holdNode(io: Io, log: Log, parsed: Parsed): Promise<number
               child = undefined;
               tally = tallyAfter(tally, looked, io.now());
               metrics = looked?.metrics ?? metrics;
-              last = looked ?? { ...nothingSaid, reason: "the last look ended without a result" };
+              last = looked ?? silentLook;
               if (looked !== undefined) folders.keep(looked.folders);
               take({ kind: "looked", looked });
               giveBackMemory();
@@ -127,18 +129,6 @@ export async function holdNode(io: Io, log: Log, parsed: Parsed): Promise<number
     if (io.signal.aborted) stop();
   }).finally(() => server?.close());
 }
-
-const nothingSaid: Looked = {
-  result: "failed",
-  needs: "nothing",
-  key: "",
-  ready: false,
-  reason: "",
-  folders: [],
-  failed: true,
-  hopeless: false,
-  changed: false,
-};
 
 /** What every look would read anew must be there every time. */
 function refuseUnrepeatable({ options, args }: Parsed): void {

@@ -29,6 +29,19 @@ export interface Looked {
   readonly metrics?: string | undefined;
 }
 
+/** What is known after a look that said nothing. */
+export const silentLook: Looked = {
+  result: "failed",
+  needs: "nothing",
+  key: "",
+  ready: false,
+  reason: "the last look ended without a result",
+  folders: [],
+  failed: true,
+  hopeless: false,
+  changed: false,
+};
+
 /** What a child printed; a look that says nothing of this kind has failed. */
 export function parseLooked(text: string): Looked | undefined {
   let value: unknown;

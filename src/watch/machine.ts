@@ -1,5 +1,5 @@
 import { ExitCode } from "../error.ts";
-import type { Looked } from "./looked.ts";
+import { type Looked, silentLook } from "./looked.ts";
 
 /** When a node is looked at, and when something is done: decided from events and times alone. Times are milliseconds. */
 
@@ -8,16 +8,27 @@ export interface Settings {
   readonly intervalMs: number;
   /** How long this node waits before what is asked for is brought onto it: its share of `--stagger`. */
   readonly delayMs: number;
+  /** A look that takes longer hangs. */
+  readonly hangMs: number;
   readonly onDrift: "repair" | "report";
 }
 
 /** `look` writes nothing; `act` does what has to be done. */
 export type Mode = "look" | "act";
 
+/** A child that runs. */
+interface Running {
+  readonly mode: Mode;
+  readonly since: number;
+  /** Something changed meanwhile. */
+  readonly changed: boolean;
+  /** It hung, and was told to end. */
+  readonly ending: boolean;
+}
+
 export interface State {
   readonly settings: Settings;
-  /** A child that runs, since when, and whether something changed meanwhile. */
-  readonly child: { readonly mode: Mode; readonly since: number; readonly changed: boolean } | undefined;
+  readonly child: Running | undefined;
   readonly stopped: boolean;
   /** When the next look is due. */
   readonly lookAt: number;
@@ -26,6 +37,8 @@ export interface State {
   /** Since when the same is to be done, and when the files last changed. */
   readonly due: { readonly key: string; readonly since: number; readonly lastChange: number } | undefined;
   readonly failures: number;
+  /** How many looks in a row found nothing new while something changed all the same. */
+  readonly restless: number;
   /** Nothing is done before. */
   readonly notBefore: number;
   readonly endedAt: number;
@@ -58,6 +71,8 @@ export interface Step {
 const debounceMs = 250;
 /** Looks keep that distance, whatever asks for them. */
 const distanceMs = 1_000;
+/** Where a program writes without end and nothing comes of it, that distance is doubled so often at most. */
+const mostRestless = 4;
 const longestPauseMs = 15 * 60_000;
 const firstPauseMs = 5_000;
 /** New changes put off a repair, but not for ever: so many settle times at most. */
@@ -73,6 +88,7 @@ export function begin(settings: Settings, now: number): Step {
     actAt: settings.delayMs > 0 ? undefined : now,
     due: undefined,
     failures: 0,
+    restless: 0,
     notBefore: 0,
     endedAt: Number.NEGATIVE_INFINITY,
     last: undefined,
@@ -107,7 +123,7 @@ export function next(state: State, event: Event, now: number): Step {
 
 function changed(state: State, now: number): State {
   if (state.child !== undefined) return { ...state, child: { ...state.child, changed: true } };
-  const soon = Math.max(now + debounceMs, state.endedAt + distanceMs);
+  const soon = Math.max(now + debounceMs, state.endedAt + distanceMs * 2 ** state.restless);
   const lookAt = Math.min(state.lookAt, soon);
   const { due, last, actAt } = state;
   if (due === undefined || last?.needs !== "repair" || last.failed || actAt === undefined)
@@ -119,7 +135,7 @@ function changed(state: State, now: number): State {
 function looked(before: State, found: Looked | undefined, now: number): Step {
   const { child, settings } = before;
   if (child === undefined) return goOn(before, now, []);
-  const result = found ?? silent;
+  const result = found ?? silentLook;
   // Whoever asked for that waits for nothing. Later, what was asked for before is on the node and is kept in view.
   if (result.hopeless && before.last === undefined) {
     const actions: Action[] = [
@@ -149,9 +165,11 @@ function looked(before: State, found: Looked | undefined, now: number): Step {
   // What is tried in vain is not tried again at once; something else to do is.
   const isOther = due !== undefined && !isSame;
   const notBefore = isVain ? now + pause : isOther || due === undefined ? 0 : before.notBefore;
+  const saysSo = before.last === undefined || wordsOf(before.last) !== wordsOf(result) || result.changed;
   const state: State = {
     ...before,
     child: undefined,
+    restless: child.changed && !saysSo ? Math.min(before.restless + 1, mostRestless) : 0,
     endedAt: now,
     last: result,
     due,
@@ -163,7 +181,6 @@ function looked(before: State, found: Looked | undefined, now: number): Step {
     actAt: undefined,
   };
   const timed = { ...state, actAt: actTime(state, result, child.mode, now) };
-  const saysSo = before.last === undefined || wordsOf(before.last) !== wordsOf(result) || result.changed;
   const after = child.changed ? changed(timed, now) : timed;
   return goOn(after, now, saysSo ? [{ kind: "say", looked: result }] : []);
 }
@@ -197,24 +214,23 @@ export function wordsOf({ result, ready, reason, needs }: Looked): string {
 /** Starts what is due, never beside a child that runs. */
 function goOn(state: State, now: number, actions: readonly Action[]): Step {
   const { child, actAt, lookAt } = state;
-  if (child !== undefined) return { state, actions, wakeAt: undefined };
+  if (child !== undefined) return whileRunning(state, child, now, actions);
   const mode = actAt !== undefined && actAt <= now ? "act" : lookAt <= now ? "look" : undefined;
   if (mode === undefined) return { state, actions, wakeAt: Math.min(actAt ?? lookAt, lookAt) };
   return {
-    state: { ...state, child: { mode, since: now, changed: false } },
+    state: { ...state, child: { mode, since: now, changed: false, ending: false } },
     actions: [...actions, { kind: "start", mode }],
-    wakeAt: undefined,
+    wakeAt: now + state.settings.hangMs,
   };
 }
 
-const silent: Looked = {
-  result: "failed",
-  needs: "nothing",
-  key: "",
-  ready: false,
-  reason: "the last look ended without a result",
-  folders: [],
-  failed: true,
-  hopeless: false,
-  changed: false,
-};
+function whileRunning(state: State, child: Running, now: number, actions: readonly Action[]): Step {
+  const end = child.since + state.settings.hangMs;
+  if (child.ending) return { state, actions, wakeAt: undefined };
+  if (now < end) return { state, actions, wakeAt: end };
+  return {
+    state: { ...state, child: { ...child, ending: true } },
+    actions: [...actions, { kind: "end child" }],
+    wakeAt: undefined,
+  };
+}

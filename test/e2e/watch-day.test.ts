@@ -42,7 +42,13 @@ async function simulate(node: Node, deeds: readonly Deed[], end: number) {
     });
     return parseLooked(out);
   };
-  const settings = { settleMs: 30_000, intervalMs: 10 * minute, delayMs: 0, onDrift: "repair" } as const;
+  const settings = {
+    settleMs: 30_000,
+    intervalMs: 10 * minute,
+    delayMs: 0,
+    hangMs: hour,
+    onDrift: "repair",
+  } as const;
   let step: Step = begin(settings, now);
   const waiting = [...deeds].sort((one, other) => one.at - other.at);
   const send = (event: Event) => {

@@ -12,7 +12,13 @@ import {
 } from "../../src/watch/machine.ts";
 import { shareOf } from "../../src/watch/share.ts";
 
-const settings: Settings = { settleMs: 30_000, intervalMs: 60_000, delayMs: 0, onDrift: "repair" };
+const settings: Settings = {
+  settleMs: 30_000,
+  intervalMs: 60_000,
+  delayMs: 0,
+  hangMs: 600_000,
+  onDrift: "repair",
+};
 const fine: Looked = {
   result: "unchanged",
   needs: "nothing",
@@ -211,6 +217,41 @@ test("an interval of nothing is one of a second", () => {
   const holder = new Holder({ ...settings, intervalMs: 0 }, () => fine);
   holder.until(60_000);
   expect(holder.started.length).toBeLessThanOrEqual(31);
+});
+
+test("where a program writes without end, looks that find nothing new come ever more seldom, until it is quiet", () => {
+  const holder = new Holder({ ...settings, intervalMs: 3_600_000 }, () => fine);
+  const flood = (end: number) => {
+    for (let at = holder.now; at < end; at += 100) {
+      holder.until(at);
+      holder.send({ kind: "changed" });
+    }
+  };
+  flood(600_000);
+  expect(holder.started.length).toBeGreaterThan(600 / 20);
+  expect(holder.started.length).toBeLessThan(600 / 15);
+  holder.until(700_000);
+  const before = holder.started.length;
+  holder.send({ kind: "changed" });
+  holder.until(holder.now + 1_000);
+  expect(holder.started.length).toBe(before + 1);
+  holder.until(holder.now + 5_000);
+  holder.send({ kind: "changed" });
+  holder.until(holder.now + 1_000);
+  expect(holder.started.length).toBe(before + 2);
+});
+
+test("a look that hangs is ended once, and the next one comes after a pause", () => {
+  let { state, wakeAt } = begin(settings, 0);
+  expect(wakeAt).toBe(settings.hangMs);
+  expect(next(state, { kind: "changed" }, 1_000).wakeAt).toBe(settings.hangMs);
+  const hung = next(state, { kind: "tick" }, settings.hangMs);
+  expect(hung.actions).toEqual([{ kind: "end child" }]);
+  ({ state, wakeAt } = next(hung.state, { kind: "changed" }, settings.hangMs + 1));
+  expect(wakeAt).toBeUndefined();
+  const ended = next(state, { kind: "looked", looked: undefined }, settings.hangMs + 700);
+  expect(ended.actions).toMatchObject([{ kind: "say", looked: { failed: true } }]);
+  expect(ended.wakeAt).toBeGreaterThan(settings.hangMs + 700);
 });
 
 test("a stop ends the child first, and then the holder", () => {
