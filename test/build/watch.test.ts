@@ -6,11 +6,14 @@ import { childrenOf, Holder } from "../support/holder.ts";
 import { idle, memoryAfter } from "../support/holder_memory.ts";
 import { Node } from "../support/node.ts";
 
-test("watch holds no more memory after 300 looks than after 100, and 12 MB at most", async () => {
+test("watch holds no more memory after 300 looks than after 100, compiles nothing, and takes 12 MB at most", async () => {
   using node = Node.of(importedCase);
   const [first, last] = await memoryAfter(compiled(), node, [100, 300]);
   expect(last?.own ?? 0).toBeGreaterThan(1e6);
   expect(last?.own ?? 0).toBeLessThanOrEqual((first?.own ?? 0) * 1.1);
+  // Within 300 looks little is compiled yet, and 2 MB within 10,000.
+  expect(first?.code ?? 0).toBeGreaterThan(0);
+  expect(last?.code).toBe(first?.code ?? 0);
   const still = await idle(compiled(), node, 2_000, 500);
   expect(still.own).toBeLessThanOrEqual(12e6);
 });

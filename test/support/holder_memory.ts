@@ -8,6 +8,8 @@ export interface Held {
   readonly looks: number;
   readonly own: number;
   readonly total: number;
+  /** Machine code that was made at run time; a part of its own. */
+  readonly code: number;
 }
 
 /**
@@ -23,7 +25,7 @@ export async function memoryAfter(program: string, node: Node, counts: readonly 
         if (holder.isOver()) throw new Error("the holder has ended");
         await Bun.sleep(5);
       }
-      held.push({ looks, ...memoryOf(holder.pid) });
+      held.push({ looks, ...memoryOf(holder.pid), code: codeOf(holder.pid) });
     }
     return held;
   } finally {
@@ -75,6 +77,13 @@ function memoryOf(pid: number): { readonly own: number; readonly total: number }
   const text = readFileSync(`/proc/${pid}/smaps_rollup`, "utf8");
   const bytes = (key: string) => Number(new RegExp(`^${key}: *(\\d+) kB$`, "m").exec(text)?.[1] ?? 0) * 1024;
   return { own: bytes("Anonymous"), total: bytes("Rss") };
+}
+
+/** Memory that may be written to and run, as far as it was written to. */
+function codeOf(pid: number): number {
+  const text = readFileSync(`/proc/${pid}/smaps`, "utf8");
+  const sizes = text.matchAll(/^[0-9a-f]+-[0-9a-f]+ rwx.*\n(?:[A-Z].*\n)*?Anonymous: *(\d+) kB$/gm);
+  return [...sizes].reduce((sum, [, kib]) => sum + Number(kib) * 1024, 0);
 }
 
 /** How often each of its threads has begun to wait by itself. */
