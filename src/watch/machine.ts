@@ -11,6 +11,8 @@ export interface Settings {
   /** A look that takes longer hangs. */
   readonly hangMs: number;
   readonly onDrift: "repair" | "report";
+  /** What looks keep at least between them; absent: the usual. */
+  readonly distanceMs?: number;
 }
 
 /** `look` writes nothing; `act` does what has to be done. */
@@ -69,8 +71,8 @@ export interface Step {
 
 /** So long nothing more may change before a look. */
 const debounceMs = 250;
-/** Looks keep that distance, whatever asks for them. */
-const distanceMs = 1_000;
+/** Looks keep that distance, whatever asks for them, where nobody says another. */
+const usualDistanceMs = 1_000;
 /** Where a program writes without end and nothing comes of it, that distance is doubled so often at most. */
 const mostRestless = 4;
 const longestPauseMs = 15 * 60_000;
@@ -78,9 +80,13 @@ const firstPauseMs = 5_000;
 /** New changes put off a repair, but not for ever: so many settle times at most. */
 const patience = 10;
 
+function distanceOf({ distanceMs = usualDistanceMs }: Settings): number {
+  return distanceMs;
+}
+
 export function begin(settings: Settings, now: number): Step {
   const state: State = {
-    settings: { ...settings, intervalMs: Math.max(settings.intervalMs, distanceMs) },
+    settings: { ...settings, intervalMs: Math.max(settings.intervalMs, distanceOf(settings)) },
     child: undefined,
     stopped: false,
     lookAt: now,
@@ -123,7 +129,7 @@ export function next(state: State, event: Event, now: number): Step {
 
 function changed(state: State, now: number): State {
   if (state.child !== undefined) return { ...state, child: { ...state.child, changed: true } };
-  const soon = Math.max(now + debounceMs, state.endedAt + distanceMs * 2 ** state.restless);
+  const soon = Math.max(now + debounceMs, state.endedAt + distanceOf(state.settings) * 2 ** state.restless);
   const lookAt = Math.min(state.lookAt, soon);
   const { due, last, actAt } = state;
   if (due === undefined || last?.needs !== "repair" || last.failed || actAt === undefined)

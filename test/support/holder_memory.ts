@@ -58,7 +58,7 @@ function startHolder(program: string, node: Node, more: readonly string[]) {
   const args = ["watch", "kata-qemu", "--listen", "127.0.0.1:0", ...more];
   const child = spawn(program, args, {
     stdio: ["ignore", "ignore", "pipe"],
-    env: { ...process.env, ...node.env },
+    env: { ...process.env, ...node.env, SHIMCTL_TEST_LOOK_DISTANCE_MS: "1" },
   });
   let looks = 0;
   child.stderr.on("data", (part: Buffer) => {
