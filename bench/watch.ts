@@ -3,7 +3,7 @@
  * how often it wakes up then. Fails beyond what is promised.
  */
 import process from "node:process";
-import { compiled } from "../test/support/binary.ts";
+import { compiled, compiledToWatch } from "../test/support/binary.ts";
 import { importedCase } from "../test/support/engine_case.ts";
 import { idle, memoryAfter } from "../test/support/holder_memory.ts";
 import { Node } from "../test/support/node.ts";
@@ -23,7 +23,7 @@ console.log(
 );
 bar("at most 12 MB private when idle", still.own <= 12e6);
 bar("at most one wake-up a second when idle", still.wakeUps <= 1);
-const [first, last] = await memoryAfter(compiled(), node, [100, most]);
+const [first, last] = await memoryAfter(compiledToWatch(), node, [100, most]);
 if (first === undefined || last === undefined) throw new Error("nothing was measured");
 for (const { looks, own, total } of [first, last])
   console.log(`after ${looks} looks: ${mb(own)} private, ${mb(total)} in all`);

@@ -7,6 +7,8 @@ export interface Io {
   readonly errIsTerminal: boolean;
   readonly signal: AbortSignal;
   now(): Date;
+  /** Where the last words of `watch` go, and what its looks keep between them, instead of the usual. Milliseconds. */
+  readonly watching?: { readonly terminationLog?: string; readonly distanceMs?: number };
   /** Where the pod's service account is, and how patient we are, instead of the usual. Milliseconds. */
   readonly cluster?: {
     readonly folder?: string;

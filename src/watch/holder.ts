@@ -36,17 +36,15 @@ export async function holdNode(io: Io, log: Log, parsed: Parsed): Promise<number
     variables["SHIMCTL_EPOCH"] = io.now().toISOString();
   }
   const name = options.nodeName ?? io.env["NODE_NAME"] ?? hostname();
-  const distance = io.env["SHIMCTL_TEST_LOOK_DISTANCE_MS"];
+  const { terminationLog: lastWords = terminationLog, distanceMs } = io.watching ?? {};
   const settings = {
     settleMs: options.settleMs,
     intervalMs: options.intervalMs,
     delayMs: shareOf(name, options.staggerMs),
     hangMs: options.lockTimeoutMs + options.verifyTimeoutMs + options.waitUnusedMs + hangMs,
     onDrift: options.onDrift,
-    // Ten thousand looks are a week's; a test has less.
-    ...(distance === undefined ? {} : { distanceMs: Number(distance) }),
+    ...(distanceMs === undefined ? {} : { distanceMs }),
   };
-  const lastWords = io.env["SHIMCTL_TEST_TERMINATION_LOG"] ?? terminationLog;
   const clock = () => performance.now();
   let last: Looked | undefined;
   let metrics = "";

@@ -1,6 +1,6 @@
 import { expect, test } from "bun:test";
 import process from "node:process";
-import { compiled } from "../support/binary.ts";
+import { compiled, compiledToWatch } from "../support/binary.ts";
 import { importedCase } from "../support/engine_case.ts";
 import { childrenOf, Holder } from "../support/holder.ts";
 import { idle, memoryAfter } from "../support/holder_memory.ts";
@@ -8,7 +8,7 @@ import { Node } from "../support/node.ts";
 
 test("watch holds no more memory after 300 looks than after 100, compiles nothing, and takes 12 MB at most", async () => {
   using node = Node.of(importedCase);
-  const [first, last] = await memoryAfter(compiled(), node, [100, 300]);
+  const [first, last] = await memoryAfter(compiledToWatch(), node, [100, 300]);
   expect(last?.own ?? 0).toBeGreaterThan(1e6);
   expect(last?.own ?? 0).toBeLessThanOrEqual((first?.own ?? 0) * 1.1);
   // Within 300 looks little is compiled yet, and 2 MB within 10,000.

@@ -4,7 +4,7 @@ import process from "node:process";
 import type { LiveEngine } from "./live_engine.ts";
 import type { Node } from "./node.ts";
 
-const main = `${import.meta.dirname}/../../src/main.ts`;
+const main = `${import.meta.dirname}/watch_program.ts`;
 
 /** What `watch` said on its standard output: one line for each change of the node's state. */
 export interface Said {
