@@ -12,7 +12,7 @@ import type { Request } from "../transaction/request.ts";
 import { preview, run } from "../transaction/run.ts";
 import { stateFolder } from "../transaction/state.ts";
 import type { Looked, Needs } from "../watch/looked.ts";
-import { parseTally, tallyVariable } from "../watch/tally.ts";
+import { parentVariable, parseTally, tallyVariable } from "../watch/tally.ts";
 import { environment, handlerFile, ownerOf, requestOf, underLock } from "./change.ts";
 import type { Io } from "./io.ts";
 import { refuseManaged } from "./lasting.ts";
@@ -22,9 +22,6 @@ import { labelsDrift, refuseNodeAsk } from "./node_object.ts";
 import type { Parsed } from "./options.ts";
 import { asShimctlError, changeDocument, errorText, exitOf, problemText } from "./output.ts";
 import { type Report, reportOf, type Unreadable } from "./report.ts";
-
-/** The variable in which the program that holds the node names itself to its looks, by its process. */
-export const parentVariable = "SHIMCTL_WATCH_PARENT";
 
 /** `watch --once`: one look, and what has to be done then. Nobody is taken to be watching. */
 export async function watchOnce(io: Io, log: Log, parsed: Parsed): Promise<number> {

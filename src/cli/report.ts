@@ -4,16 +4,15 @@ import type { ShimctlError } from "../error.ts";
 import { type LiveEngine, openLive } from "../host/live.ts";
 import { deniedReason } from "../host/root.ts";
 import { benefitOfDoubt } from "../host/unmounted.ts";
-import { withContendedTold } from "../transaction/contention.ts";
 import { type Bare, type Drift, holdingsDrift, unmarkedOn } from "../transaction/drift.ts";
 import type { Latest } from "../transaction/epoch.ts";
 import { readEngine } from "../transaction/gather.ts";
 import { type Holds, holdsOn } from "../transaction/hold.ts";
 import { unfinished } from "../transaction/journal.ts";
 import { unexplainedTemps } from "../transaction/leftovers.ts";
-import { rebuildRecord } from "../transaction/rebuild.ts";
+import { knownRecord } from "../transaction/rebuild.ts";
 import { latestByOwner, type NodeRecord, ownersOf, type Root, rootOf } from "../transaction/record.ts";
-import { type NodeState, openState } from "../transaction/state.ts";
+import { openState } from "../transaction/state.ts";
 import { stateProblems } from "../transaction/state_problems.ts";
 import type { Io } from "./io.ts";
 import { type LiveView, viewLive } from "./live_view.ts";
@@ -63,7 +62,7 @@ export async function reportOn(io: Io, parsed: Parsed): Promise<Report | Unreada
 export async function reportOf(io: Io, parsed: Parsed, node: Node): Promise<Report | Unreadable> {
   const live = openLive(node.host, liveOptions(parsed.options, node.found));
   const state = openState((path) => node.host.real(path), io.now);
-  const record = recordIn(state, node, io.now());
+  const record = knownRecord(state, node.site.rootFile, io.now());
   const root = rootOf(record, node.site.rootFile);
   const holds = holdsOn(record, io.now());
   const lockWait = record.lockWaitMs === undefined ? undefined : record.lockWaitMs / 1000;
@@ -135,20 +134,6 @@ export async function reportOf(io: Io, parsed: Parsed, node: Node): Promise<Repo
     result,
     lockWait,
   };
-}
-
-/** Where it is lost, with what the journal tells of our restarts: counters must not fall back, to jump again later. */
-function recordIn(state: NodeState, { site }: Node, now: Date): NodeRecord {
-  const { record, lost, damaged } = state.readRecord();
-  if (!lost && damaged === undefined) return record;
-  const journal = state.journal();
-  const { counts, restarts } = rebuildRecord(undefined, site.rootFile, journal, now);
-  const told = {
-    ...(counts === undefined ? {} : { counts }),
-    ...(restarts === undefined ? {} : { restarts }),
-    ...record,
-  };
-  return withContendedTold(told, site.rootFile, journal);
 }
 
 /** An engine that has no CRI has lost its node, whatever is on disk. */

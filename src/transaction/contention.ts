@@ -1,5 +1,6 @@
 import { ShimctlError } from "../error.ts";
 import { randomUUID } from "../host/random.ts";
+import { counted } from "./counts.ts";
 import type { Environment } from "./environment.ts";
 import { compareEpochs, type Incarnation, latestOf } from "./epoch.ts";
 import { releaseCommand } from "./hold.ts";
@@ -111,12 +112,7 @@ export function contentionAfter(
   if (mended === undefined) return withFields(record, rootFile, recent, contended);
   const { cause, handlers } = mended;
   const repair = { time: now.toISOString(), owner, cause, handlers: [...handlers] };
-  const { counts = {} } = record;
-  const sum = (counts.repairs?.[cause] ?? 0) + 1;
-  return {
-    ...withFields(record, rootFile, [...recent, repair], contended),
-    counts: { ...counts, repairs: { ...counts.repairs, [cause]: sum } },
-  };
+  return counted(withFields(record, rootFile, [...recent, repair], contended), { repair: cause });
 }
 
 /** Whether somebody has to be told that automatic runs of an owner go on. */

@@ -13,6 +13,8 @@ export type RestartReason = (typeof restartReasons)[number];
 export interface Counted {
   readonly restart?: RestartReason;
   readonly undone?: boolean;
+  /** The cause of drift that was mended. */
+  readonly repair?: string;
 }
 
 /** The record with one more of each; for a write that happens anyway. */
@@ -20,10 +22,11 @@ export function counted(record: NodeRecord, more: Counted): NodeRecord {
   return { ...record, counts: added(record.counts ?? {}, more) };
 }
 
-function added(counts: Counts, { restart, undone }: Counted): Counts {
+function added(counts: Counts, { restart, undone, repair }: Counted): Counts {
   return {
     ...counts,
     ...(restart === undefined ? {} : { restarts: oneMore(counts.restarts, restart) }),
+    ...(repair === undefined ? {} : { repairs: oneMore(counts.repairs, repair) }),
     ...(undone === true ? { undone: (counts.undone ?? 0) + 1 } : {}),
   };
 }
@@ -50,8 +53,11 @@ export function countsTold(journal: readonly JournalLine[]): Counts | undefined 
         restart: restartReasonOf(begun.get(operation) ?? { command: "" }, writing.has(operation)),
       });
     else if (step === "restore") told = added(told, { restart: "undo" });
-    else if (step === "end" && "result" in line && line.result === "undone")
-      told = added(told, { undone: true });
+    else if (step === "end" && "result" in line) {
+      const { mends } = begun.get(operation) ?? {};
+      if (line.result === "undone") told = added(told, { undone: true });
+      else if (mends !== undefined) told = added(told, { repair: mends.cause });
+    }
   }
   return Object.keys(told).length === 0 ? undefined : told;
 }

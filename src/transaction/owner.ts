@@ -66,8 +66,7 @@ export function recordOwner(
   const settled = contentionAfter({ ...record, folders }, rootFile, owner, mended, ends, env.now());
   const next = withLockWait(env, withHolds(settled, holds ?? record.holds, env.now()));
   state.writeRecord(next);
-  if (hasEnded(known, next, rootFile, owner))
-    state.append(randomUUID(), { step: "release", owner, who: caller?.who ?? "shimctl", contended: true });
+  if (hasEnded(known, next, rootFile, owner)) tellReleased(state, owner, caller);
   return next;
 }
 
@@ -88,13 +87,11 @@ export function recordUndone(
     raised === record ? record : contentionAfter(raised, rootFile, owner, undefined, true, env.now());
   const next = withLockWait(env, counted(settled, { undone: true }));
   state.writeRecord(next);
-  if (hasEnded(record, next, rootFile, owner))
-    state.append(randomUUID(), {
-      step: "release",
-      owner,
-      who: env.caller?.who ?? "shimctl",
-      contended: true,
-    });
+  if (hasEnded(record, next, rootFile, owner)) tellReleased(state, owner, env.caller);
+}
+
+function tellReleased(state: NodeState, owner: string, caller: Caller | undefined): void {
+  state.append(randomUUID(), { step: "release", owner, who: caller?.who ?? "shimctl", contended: true });
 }
 
 function incarnationOf({ epoch, instance }: Order): Incarnation {

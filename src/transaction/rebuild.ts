@@ -12,9 +12,11 @@ import {
   type NodeRecord,
   type Restart,
   withEpoch,
+  withMissing,
   withOwner,
 } from "./record.ts";
 import { withRestart } from "./restraint.ts";
+import type { NodeState } from "./state.ts";
 
 /**
  * The record of one configuration as the intact markers in its files and the journal tell it, for where the
@@ -53,8 +55,23 @@ export function rebuildRecord(
   return withHolds(withContendedTold(rebuilt, rootFile, journal), holdsTold(journal), now);
 }
 
+/**
+ * The record, or what the journal tells of it where it is lost or damaged: whose turn it is, what is on hold and what
+ * was counted do not depend on the files, which may be broken.
+ */
+export function knownRecord(
+  state: Pick<NodeState, "readRecord" | "journal">,
+  rootFile: string,
+  now: Date,
+): NodeRecord {
+  const { record, lost, damaged } = state.readRecord();
+  if (!lost && damaged === undefined) return record;
+  const told = rebuildRecord(undefined, rootFile, state.journal(), now);
+  return lost ? told : withMissing(record, told);
+}
+
 /** Holds as the journal tells them: a lost record releases nobody. */
-export function holdsTold(journal: readonly JournalLine[]): Holds {
+function holdsTold(journal: readonly JournalLine[]): Holds {
   const begun = new Map(
     journal.flatMap((line) => (line.step === "begin" ? [[line.operation, line] as const] : [])),
   );

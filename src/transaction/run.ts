@@ -25,16 +25,8 @@ import { unfinished } from "./journal.ts";
 import { type Adoption, type Change, type Outcome, type Proof, withState } from "./outcome.ts";
 import { cleanFolders, makeFolders, missingFolders, recordOwner } from "./owner.ts";
 import { adoptedIn, adoptsAny, type Planned, prepare, recordedOf, refuseUnwritable } from "./plan.ts";
-import { rebuildRecord } from "./rebuild.ts";
-import {
-  type Hold,
-  handlersIn,
-  type NodeRecord,
-  orderIn,
-  type Pending,
-  rootOf,
-  withMissing,
-} from "./record.ts";
+import { knownRecord, rebuildRecord } from "./rebuild.ts";
+import { type Hold, handlersIn, type NodeRecord, orderIn, type Pending, rootOf } from "./record.ts";
 import type { Recovery } from "./recover.ts";
 import type { Request } from "./request.ts";
 import { changeHolds } from "./set_hold.ts";
@@ -58,7 +50,7 @@ export async function preview(
   if (open.length > 0) (await import("./recover.ts")).refuseOtherEngine(env, open);
   const request = "decide" in ask ? ask.decide(env, state) : ask;
   if ("result" in request) return request;
-  const known = knownRecord(env, state);
+  const known = knownRecord(state, env.site.rootFile, env.now());
   const turn = turnOf(env, known, request);
   if ("result" in turn) return turn;
   refuseContended(env, known, turn);
@@ -96,7 +88,7 @@ export async function run(env: Environment, ask: Request | Deferred): Promise<Ou
     if (notes.length > 0) refuseAutomatic(env, state, ask.owner);
     const request = "decide" in ask ? ask.decide(env, state) : ask;
     if ("result" in request) return { ...request, notes: [...notes, ...request.notes] };
-    const known = knownRecord(env, state);
+    const known = knownRecord(state, env.site.rootFile, env.now());
     const turn = turnOf(env, known, request);
     if ("result" in turn) return { ...turn, notes };
     refuseContended(env, known, turn);
@@ -116,14 +108,6 @@ export async function run(env: Environment, ask: Request | Deferred): Promise<Ou
 async function recoverOpen(env: Environment, state: NodeState, why?: string): Promise<Recovery> {
   if (unfinished(state.lastOperation()).length === 0) return { outcome: "none", details: [], notes: [] };
   return (await import("./recover.ts")).recover(env, state, why);
-}
-
-/** The record, or what the journal tells of it: whose turn it is does not depend on the files, which may be broken. */
-function knownRecord(env: Environment, state: NodeState): NodeRecord {
-  const { record, lost, damaged } = state.readRecord();
-  if (!lost && damaged === undefined) return record;
-  const told = rebuildRecord(undefined, env.site.rootFile, state.journal(), env.now());
-  return lost ? told : withMissing(record, told);
 }
 
 /**

@@ -11,7 +11,7 @@ import { type Looked, silentLook } from "./looked.ts";
 import { begin, type Event, next, type Step } from "./machine.ts";
 import { parseListen, serve } from "./serve.ts";
 import { shareOf } from "./share.ts";
-import { type Tally, tallyAfter, tallyText, tallyVariable } from "./tally.ts";
+import { parentVariable, type Tally, tallyAfter, tallyText, tallyVariable } from "./tally.ts";
 import { leaveWords, terminationLog } from "./termination.ts";
 
 /** Beyond what a look may wait for, that it hangs. */
@@ -29,13 +29,13 @@ export async function holdNode(io: Io, log: Log, parsed: Parsed): Promise<number
   const { options } = parsed;
   refuseUnrepeatable(parsed);
   staySmall();
-  const variables: Record<string, string> = { SHIMCTL_WATCH_PARENT: String(process.pid) };
+  const variables: Record<string, string> = { [parentVariable]: String(process.pid) };
   let argv = process.argv.slice(2);
   if (options.epoch === "now") {
     argv = withoutEpoch(argv);
     variables["SHIMCTL_EPOCH"] = io.now().toISOString();
   }
-  const name = options.nodeName ?? io.env["NODE_NAME"] ?? hostname();
+  const name = options.nodeName ?? hostname();
   const { terminationLog: lastWords = terminationLog, distanceMs } = io.watching ?? {};
   const settings = {
     settleMs: options.settleMs,

@@ -9,7 +9,9 @@ export interface Tally {
   readonly lastSuccess: number;
 }
 
-/** How it is handed over. */
+/** In which the process that holds the node names itself to its looks: none lives on without it. */
+export const parentVariable = "SHIMCTL_WATCH_PARENT";
+/** How the tally is handed over. */
 export const tallyVariable = "SHIMCTL_WATCH_TALLY";
 
 export function tallyText({ checks, failures, superseded, lastSuccess }: Tally): string {

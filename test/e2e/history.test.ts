@@ -59,6 +59,20 @@ test("a hold that an install has ended does not come back with a lost record", a
   await done(node, ["install", kata, "--automatic"]);
 });
 
+test("a hold is told where the record is lost, as automatic runs heed it", async () => {
+  using node = Node.of(markedCase);
+  const [kata, second] = markedCase.handlers;
+  await done(node, ["install", kata]);
+  await done(node, ["hold", "--reason", "disk"]);
+  rmSync(`${node.root}/var/lib/shimctl/record.json`);
+  expect((await node.run(["install", second, "--automatic"])).code).toBe(12);
+  const { holds } = (await node.run(["status", "--json"])).json();
+  expect(holds).toMatchObject({ default: { reason: "disk", by: "hold" } });
+  expect((await node.run(["status", "--format", "prometheus"])).out).toContain(
+    'shimctl_hold{owner="default"} 1',
+  );
+});
+
 describe.each(engineCases)("rollback on $name", (engineCase) => {
   const { handlers, block, main } = engineCase;
   const [kata, second, third] = handlers;

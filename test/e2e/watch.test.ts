@@ -207,6 +207,17 @@ test("what a person does about another writer ends no hold, not even in a record
   expect(await once(node)).toMatchObject({ code: 12, result: "held" });
 });
 
+test("what was mended is counted where the record was lost too", async () => {
+  using node = Node.of(importedCase);
+  await once(node);
+  node.overwrite(importedCase);
+  expect(await once(node)).toMatchObject({ result: "repaired" });
+  const counts = async () => (await node.run(["status", "--json"])).json()["counts"];
+  expect(await counts()).toMatchObject({ repairs: { gone: 1 } });
+  node.remove("/var/lib/shimctl/record.json");
+  expect(await counts()).toMatchObject({ repairs: { gone: 1 } });
+});
+
 test("on hold, a look only reports", async () => {
   using node = Node.of(importedCase);
   await node.run(["hold", "--all"]);
