@@ -4,12 +4,12 @@ import { bashCompletion } from "../../src/cli/completion/bash.ts";
 import { commandLine } from "../../src/cli/completion/command_line.ts";
 import { fishCompletion } from "../../src/cli/completion/fish.ts";
 import { zshCompletion } from "../../src/cli/completion/zsh.ts";
-import { main } from "../../src/cli/main.ts";
 import { commands, isCommand, optionsOf, shells } from "../../src/cli/options.ts";
 import { allPresets } from "../../src/handler/presets/registry.ts";
 import { layouts } from "../../src/layout/registry.ts";
 import { documentNames } from "../../src/managed/registry.ts";
 import { whyNot } from "../support/needs.ts";
+import { runNowhere } from "../support/nowhere.ts";
 import { offersOf, there } from "../support/shells.ts";
 
 const makers = { bash: bashCompletion, zsh: zshCompletion, fish: fishCompletion };
@@ -17,23 +17,7 @@ const names = Object.keys(commands).filter(isCommand);
 const handlers = allPresets().map(({ name }) => name);
 const paths = Object.values(there);
 
-async function run(line: string): Promise<{ code: number; out: string; err: string }> {
-  const said = { out: "", err: "" };
-  const code = await main(line.split(" "), {
-    out: (text) => {
-      said.out += text;
-    },
-    err: (text) => {
-      said.err += text;
-    },
-    env: { SHIMCTL_ROOT: "/does/not/exist" },
-    outIsTerminal: false,
-    errIsTerminal: false,
-    signal: new AbortController().signal,
-    now: () => new Date(0),
-  });
-  return { code, ...said };
-}
+const run = runNowhere;
 
 for (const shell of shells) {
   const problem = whyNot(`completion in ${shell}`, { programs: [shell] });

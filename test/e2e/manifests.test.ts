@@ -3,30 +3,15 @@ import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { YAML } from "bun";
-import { main } from "../../src/cli/main.ts";
 import { parseEpoch } from "../../src/transaction/epoch.ts";
+import { runNowhere } from "../support/nowhere.ts";
 import { valueAt } from "../support/rendered.ts";
 
 const temp = mkdtempSync(join(tmpdir(), "shimctl-manifests-"));
 afterAll(() => rmSync(temp, { recursive: true }));
 
-async function run(line: string, now = "2026-09-01T12:00:00.123Z") {
-  const said = { out: "", err: "" };
-  const code = await main(["render", ...line.split(" ")], {
-    out: (text) => {
-      said.out += text;
-    },
-    err: (text) => {
-      said.err += text;
-    },
-    env: { SHIMCTL_ROOT: "/does/not/exist" },
-    outIsTerminal: false,
-    errIsTerminal: false,
-    signal: new AbortController().signal,
-    now: () => new Date(now),
-  });
-  return { code, ...said };
-}
+const run = (line: string, now = "2026-09-01T12:00:00.123Z") =>
+  runNowhere(`render ${line}`, { now: new Date(now) });
 
 async function objects(line: string, now?: string): Promise<Record<string, unknown>[]> {
   const { code, out, err } = await run(line, now);

@@ -2,38 +2,14 @@ import { describe, expect, test } from "bun:test";
 import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { YAML } from "bun";
 import { parse } from "smol-toml";
-import { main } from "../../src/cli/main.ts";
+import { runNowhere } from "../support/nowhere.ts";
 import { engineTextIn, type Kind, kinds, valueAt } from "../support/rendered.ts";
 
 const fixtures = new URL("../fixtures/render/", import.meta.url).pathname;
 const handlers = `${fixtures}handlers.toml`;
 const update = "SHIMCTL_UPDATE_FIXTURES=1 bun test test/e2e/render.test.ts";
 
-interface Ran {
-  readonly code: number;
-  readonly out: string;
-  readonly err: string;
-}
-
-/** On a machine of which nothing may be looked at: its root folder does not exist. */
-async function run(line: string, env: Readonly<Record<string, string>> = {}): Promise<Ran> {
-  let out = "";
-  let err = "";
-  const code = await main(line.split(" "), {
-    out: (text) => {
-      out += text;
-    },
-    err: (text) => {
-      err += text;
-    },
-    env: { SHIMCTL_ROOT: "/does/not/exist", ...env },
-    outIsTerminal: false,
-    errIsTerminal: false,
-    signal: new AbortController().signal,
-    now: () => new Date(0),
-  });
-  return { code, out, err };
-}
+const run = (line: string, env: Readonly<Record<string, string>> = {}) => runNowhere(line, { env });
 
 async function rendered(line: string): Promise<string> {
   const { code, out, err } = await run(`render ${line}`);

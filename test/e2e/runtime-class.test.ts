@@ -3,31 +3,15 @@ import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "no
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { YAML } from "bun";
-import { main } from "../../src/cli/main.ts";
+import { runNowhere } from "../support/nowhere.ts";
 import { valueAt } from "../support/rendered.ts";
 
 const golden = new URL("../fixtures/render/runtimeclass.yaml", import.meta.url).pathname;
 const update = "SHIMCTL_UPDATE_FIXTURES=1 bun test test/e2e/runtime-class.test.ts";
 const selector = { nodeSelector: { "katacontainers.io/kata-runtime": "true" } };
 
-/** On a machine of which nothing may be looked at: its root folder does not exist. */
-async function render(line: string, env: Readonly<Record<string, string>> = {}) {
-  const said = { out: "", err: "" };
-  const code = await main(["render", "--for", "runtimeclass", ...line.split(" ")], {
-    out: (text) => {
-      said.out += text;
-    },
-    err: (text) => {
-      said.err += text;
-    },
-    env: { SHIMCTL_ROOT: "/does/not/exist", ...env },
-    outIsTerminal: false,
-    errIsTerminal: false,
-    signal: new AbortController().signal,
-    now: () => new Date(0),
-  });
-  return { code, ...said };
-}
+const render = (line: string, env: Readonly<Record<string, string>> = {}) =>
+  runNowhere(`render --for runtimeclass ${line}`, { env });
 
 /** What is rendered for a handler file. */
 async function renderFile(content: string) {

@@ -5,6 +5,7 @@ import { type Engine, engines } from "../../build/engines.ts";
 import { isTable, tableAt } from "../../src/engine/tables.ts";
 import type { TomlTable } from "../../src/toml/parse.ts";
 import { Node } from "../support/node.ts";
+import { randomOf } from "../support/random.ts";
 import {
   type Daemon,
   daemonProblem,
@@ -39,15 +40,8 @@ interface Random {
   chance(probability: number): boolean;
 }
 
-/** mulberry32: small, and the same everywhere. */
 function random(seed: number): Random {
-  let state = seed >>> 0;
-  const next = (): number => {
-    state = (state + 0x6d2b79f5) >>> 0;
-    let mixed = Math.imul(state ^ (state >>> 15), state | 1);
-    mixed ^= mixed + Math.imul(mixed ^ (mixed >>> 7), mixed | 61);
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
-  };
+  const next = randomOf(seed);
   const int = (below: number): number => Math.floor(next() * below);
   return { int, pick: (list) => list[int(list.length)] ?? list[0], chance: (p) => next() < p };
 }

@@ -17,6 +17,7 @@ import { commands } from "../../src/cli/options.ts";
 import { generate } from "../fixtures/toml/documents.ts";
 import { type EngineCase, engineCases } from "../support/engine_case.ts";
 import { Node, type Ran } from "../support/node.ts";
+import { randomOf } from "../support/random.ts";
 
 /**
  * Whatever shimctl is given to read: it never crashes, never hangs, and never writes where it has no business.
@@ -36,15 +37,8 @@ interface Random {
   chance(probability: number): boolean;
 }
 
-/** mulberry32: small, and the same everywhere. */
 function random(seed: number): Random {
-  let state = seed >>> 0;
-  const next = (): number => {
-    state = (state + 0x6d2b79f5) >>> 0;
-    let mixed = Math.imul(state ^ (state >>> 15), state | 1);
-    mixed ^= mixed + Math.imul(mixed ^ (mixed >>> 7), mixed | 61);
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
-  };
+  const next = randomOf(seed);
   const int = (below: number): number => Math.floor(next() * below);
   return { int, pick: (list) => list[int(list.length)] as (typeof list)[number], chance: (p) => next() < p };
 }

@@ -4,7 +4,8 @@ import { ShimctlError } from "../../src/error.ts";
 import { setBlock } from "../../src/toml/edit.ts";
 import { parseToml } from "../../src/toml/parse.ts";
 import { redactText } from "../../src/toml/redact.ts";
-import { generate, random } from "../fixtures/toml/documents.ts";
+import { generate } from "../fixtures/toml/documents.ts";
+import { randomOf } from "../support/random.ts";
 
 const canary = "h7-Nter2";
 
@@ -70,7 +71,7 @@ test("a secret never survives an excerpt when the file is cut off anywhere", () 
 function everyPlaced(check: (text: string, next: () => number) => void): void {
   fc.assert(
     fc.property(fc.nat(0x7fffffff), fc.integer({ min: 0, max: hidingPlaces.length - 1 }), (seed, place) => {
-      const next = random(seed);
+      const next = randomOf(seed);
       const lead = generate(seed, "realistic").replaceAll("\r", "");
       const separator = lead === "" || lead.endsWith("\n") ? "" : "\n";
       const tail = next() < 0.5 ? "\n[after]\nk = 1\n" : "\n";

@@ -7,6 +7,7 @@ import { parseJournal } from "../../src/transaction/journal.ts";
 import { compiled } from "../support/binary.ts";
 import { type EngineCase, engineCases } from "../support/engine_case.ts";
 import { Node } from "../support/node.ts";
+import { randomOf } from "../support/random.ts";
 
 const seconds = Number(process.env["SHIMCTL_TEST_RACE_SECONDS"] ?? "4");
 /** The whole race group plays a thousand. */
@@ -29,17 +30,6 @@ interface Ended extends Operation {
   readonly started: number;
   readonly ended: number;
   readonly err: string;
-}
-
-/** Mulberry32: the same plan for the same seed; what the kernel makes of it is another matter. */
-function randomOf(state: number): () => number {
-  let at = state;
-  return () => {
-    at = (at + 0x6d2b79f5) | 0;
-    let bits = Math.imul(at ^ (at >>> 15), at | 1);
-    bits = (bits + Math.imul(bits ^ (bits >>> 7), bits | 61)) ^ bits;
-    return ((bits ^ (bits >>> 14)) >>> 0) / 4_294_967_296;
-  };
 }
 
 /** The late ones come last, and may still overtake one that is paused. */

@@ -6,21 +6,11 @@ import { compiled } from "../support/binary.ts";
 import { type EngineCase, engineCases } from "../support/engine_case.ts";
 import { documentsOf, list, mapping, text, texts } from "../support/manifest.ts";
 import { Node } from "../support/node.ts";
+import { randomOf } from "../support/random.ts";
 
 /** A hundred where the races are given their time. */
 const rounds = Number(process.env["SHIMCTL_TEST_RACE_SECONDS"] ?? "4") >= 60 ? 100 : 8;
 const seed = Number(process.env["SHIMCTL_TEST_SEED"] ?? "10924");
-
-/** Mulberry32: the same order for the same seed; what the kernel makes of it is another matter. */
-function randomOf(state: number): () => number {
-  let at = state;
-  return () => {
-    at = (at + 0x6d2b79f5) | 0;
-    let bits = Math.imul(at ^ (at >>> 15), at | 1);
-    bits = (bits + Math.imul(bits ^ (bits >>> 7), bits | 61)) ^ bits;
-    return ((bits ^ (bits >>> 14)) >>> 0) / 4_294_967_296;
-  };
-}
 
 /** What a pod of a rendered manifest runs, and what is left when it is the last. */
 interface Incarnation {
