@@ -1,6 +1,17 @@
 import { describe, expect, test } from "bun:test";
 import { spawn, spawnSync } from "node:child_process";
-import { existsSync, mkdirSync, readFileSync, realpathSync, rmSync, statSync, symlinkSync } from "node:fs";
+import {
+  closeSync,
+  constants,
+  existsSync,
+  mkdirSync,
+  openSync,
+  readFileSync,
+  realpathSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+} from "node:fs";
 import process from "node:process";
 import { setTimeout as sleep } from "node:timers/promises";
 import { openHost } from "../../src/host/root.ts";
@@ -138,6 +149,18 @@ describe("--root", () => {
   });
 });
 
+/** Opens a pipe to write once somebody reads it: before, that is ENXIO (fifo(7)). */
+async function whenRead(path: string): Promise<number> {
+  for (;;) {
+    try {
+      return openSync(path, constants.O_WRONLY | constants.O_NONBLOCK);
+    } catch (error) {
+      if (!(error instanceof Error && "code" in error && error.code === "ENXIO")) throw error;
+    }
+    await sleep(10);
+  }
+}
+
 describe("a handler file", () => {
   const handlers = "format = 1\n[handlers.kata-qemu]\n";
 
@@ -162,9 +185,10 @@ describe("a handler file", () => {
       stdio: "ignore",
     });
     const ended = new Promise<number | null>((resolve) => child.on("close", resolve));
-    await sleep(300);
+    const writer = await whenRead(`${node.root}/pipe`);
     child.kill("SIGTERM");
     expect(await ended).toBe(143);
+    closeSync(writer);
   });
 
   test("that cannot be read is refused with the reason", () => {
