@@ -71,6 +71,8 @@ const wanted = process.argv.includes("--fuzz")
       : quick;
 let [passed = 0, failed = 0] = counted.map(Number);
 const skipped: string[] = [];
+/** What failed is told once more at the end: of a log, often the end alone is kept. */
+const failures: string[] = [];
 
 interface Ran {
   readonly group: Group;
@@ -97,6 +99,19 @@ async function runGroup(group: Group, alone: boolean): Promise<Ran> {
   return { group, out, err, failed, seconds: (Date.now() - started) / 1000 };
 }
 
+/** What each test that failed has printed, from the end of the test before it. */
+function failuresOf(lines: readonly string[]): string[] {
+  const found: string[] = [];
+  let since = 0;
+  for (const [index, line] of lines.entries()) {
+    // Here the list begins that repeats their names.
+    if (/^\d+ tests? (skipped|failed):$/.test(line)) break;
+    if (line.startsWith("(fail)")) found.push(...lines.slice(Math.max(since, index - 60), index + 1));
+    if (/^(\(pass\)|\(skip\)|\(fail\)|.*\.test\.ts:$)/.test(line)) since = index + 1;
+  }
+  return found;
+}
+
 function tell({ group, out, err, failed: hasFailed, seconds }: Ran): void {
   const lines = err.split("\n");
   const noise = /^\(pass\)/;
@@ -117,6 +132,8 @@ function tell({ group, out, err, failed: hasFailed, seconds }: Ran): void {
   passed += count("pass");
   failed += count("fail") + (hasFailed && count("fail") === 0 ? 1 : 0);
   skipped.push(...lines.filter((line) => line.startsWith("(skip)")));
+  const told = failuresOf(lines);
+  if (hasFailed) failures.push(`== failed in ${group.name}`, ...(told.length > 0 ? told : lines.slice(-60)));
   console.log(`   ${group.name}: ${seconds.toFixed(0)} s\n`);
 }
 
@@ -131,6 +148,6 @@ for (const [index, group] of present.entries()) {
   for (const ran of await Promise.all(together.map((each) => runGroup(each, together.length === 1))))
     tell(ran);
 }
-for (const line of skipped) console.log(line);
+for (const line of [...skipped, ...failures]) console.log(line);
 console.log(`${passed} passed, ${failed} failed`);
 process.exitCode = failed === 0 && passed > 0 ? 0 : 1;
