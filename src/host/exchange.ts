@@ -37,6 +37,8 @@ export interface Exchange {
   readonly next: Bytes;
   readonly mode?: number | undefined;
   readonly labelFrom?: string | undefined;
+  /** Whether to hold what was displaced. */
+  readonly hold?: boolean;
   /** Awaited when the temporary file is complete and before anything visible changes. @param temp host path */
   readonly announce: (temp: string) => Promise<void>;
   readonly failpoint: (point: CommitPoint) => void;
@@ -54,12 +56,26 @@ export interface Displaced {
 export type Exchanged =
   /** The target was not what was expected; nothing was written. */
   | { readonly kind: "moved" }
-  /** What was displaced is what was expected, and is gone. */
-  | { readonly kind: "clean" }
+  /** What was displaced is what was expected, and is gone. `held`: where leases are, what was displaced still. */
+  | { readonly kind: "clean"; readonly held?: Held }
   /** Somebody wrote between the last look and the exchange. */
   | { readonly kind: "between"; readonly displaced: Displaced }
   /** Somebody keeps the displaced file open for writing: its bytes are not final. */
   | { readonly kind: "open"; readonly displaced: Displaced };
+
+/**
+ * A displaced file that has no name any more, and a lease on it. A program that had looked its path up before the
+ * exchange may open it to write as long after as the scheduler pleases: the longer it is held, the surer that shows.
+ */
+export interface Held {
+  /** What came of those who came to write after all; `undefined`: nobody did, or nothing was written. */
+  late(): Promise<Between | undefined>;
+  /** Whoever comes to write later is not noticed. Harmless when repeated. */
+  close(): void;
+}
+
+/** Somebody's edit is in the file that was displaced. */
+export type Between = Extract<Exchanged, { kind: "between" | "open" }>;
 
 /**
  * Replaces a file that is `expected` by `next`, and tells what it displaced. At every instant the target is
@@ -140,6 +156,8 @@ export interface Look {
   /** Lets writers go on; the descriptor stays, so that the file's number cannot be given to another file. */
   release(): void;
   close(): void;
+  /** The descriptor and its lease, if any, are the caller's from now on: `close` does nothing any more. */
+  keep(): void;
 }
 
 /**
@@ -161,6 +179,7 @@ export async function lookAt(libc: Libc, real: string, patience: number): Promis
         changed: () => lstatSync(real, { throwIfNoEntry: false }) !== undefined,
         release: nothing,
         close: nothing,
+        keep: nothing,
       };
     }
     const lease = takeLease(libc, fd);
@@ -196,6 +215,42 @@ function heldLook(
       if (open && lease === "leased") dropLease(libc, fd);
     },
     close() {
+      if (open) closeSync(fd);
+      open = false;
+    },
+    keep() {
+      open = false;
+    },
+  };
+}
+
+/** How soon a program that comes to write into a displaced file may go on, in ms. */
+const letGoMs = 50;
+
+/** @param bytes the file's, as they were when the lease was taken */
+function holdDisplaced(libc: Libc, fd: number, bytes: Uint8Array): Held {
+  let whole = true;
+  let open = true;
+  const isWhole = () => {
+    if (!whole || leaseHolds(libc, fd)) return whole;
+    whole = false;
+    dropLease(libc, fd);
+    return false;
+  };
+  // Nobody is kept waiting until a restart is through.
+  const watching = setInterval(isWhole, letGoMs);
+  watching.unref();
+  return {
+    async late() {
+      clearInterval(watching);
+      if (isWhole()) return undefined;
+      const settled = await settle(libc, fd, performance.now() + settleMs);
+      if (settled !== undefined && sameBytes(settled.bytes, bytes)) return undefined;
+      const displaced = { bytes: settled?.bytes ?? readOpen(fd).bytes, temp: undefined, remove() {} };
+      return { kind: settled === undefined ? "open" : "between", displaced };
+    },
+    close() {
+      clearInterval(watching);
       if (open) closeSync(fd);
       open = false;
     },
@@ -261,7 +316,7 @@ async function judge(
   libc: Libc,
   target: Target,
   temp: Pending,
-  order: Pick<Exchange, "expected" | "failpoint">,
+  order: Pick<Exchange, "expected" | "hold" | "failpoint">,
   look: Look,
   swapped: Swapped,
 ): Promise<Exchanged> {
@@ -293,7 +348,9 @@ async function judge(
     flushFolders(target);
     if (!clean) return { kind: "between", displaced: { bytes: settled.bytes, temp: named, remove } };
     order.failpoint("cleaned");
-    return { kind: "clean" };
+    if (!order.hold || !isLooked || !settled.leased) return { kind: "clean" };
+    look.keep();
+    return { kind: "clean", held: holdDisplaced(libc, fd, settled.bytes) };
   } finally {
     if (!isLooked) closeSync(fd);
   }

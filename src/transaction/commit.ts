@@ -1,12 +1,14 @@
 import type { FileEdit } from "../engine/backend.ts";
 import { ShimctlError } from "../error.ts";
 import {
+  type Between,
   type Bytes,
   type CommitPoint,
   type Displaced,
   type Exchanged,
   exchangeFile,
   giveBack,
+  type Held,
   type Look,
   lookAt,
 } from "../host/exchange.ts";
@@ -49,6 +51,8 @@ export interface CommitOptions {
   readonly onKept: (bytes: Uint8Array, why: string) => string | Promise<string>;
   /** How often the edit may be made again on a file that moved, before the caller has to plan anew. */
   readonly again?: number;
+  /** Takes what watches the displaced file until the caller closes it; without it, nobody does. */
+  readonly onHeld?: (late: Late) => void;
   /** For tests: called at named points. */
   readonly failpoint?: (point: CommitPoint) => void;
 }
@@ -60,6 +64,14 @@ export interface CommitResult {
   readonly stale: boolean;
   /** The edit that was carried out, where it had to be made again on another base. */
   readonly made?: FileEdit;
+}
+
+/** A commit that found nobody else, and may be asked again later whether that was so. */
+export interface Late {
+  /** Merges what a program wrote that came late. Throws as `commitFile` does. @returns whether one came */
+  merge(): Promise<boolean>;
+  /** Harmless when repeated. */
+  close(): void;
 }
 
 /**
@@ -82,8 +94,12 @@ export async function commitFile(host: Host, edit: FileEdit, options: CommitOpti
   const target = locate(host, edit.path, edit.tempDir);
   let commit: Commit = { libc, host, edit, options, target };
   for (let again = 0; ; again++) {
-    const first = await exchange(commit, commit.edit.before, commit.edit.after);
-    if (first.kind === "clean") return result(commit, edit, false);
+    const hold = options.onHeld !== undefined;
+    const first = await exchange(commit, commit.edit.before, commit.edit.after, hold);
+    if (first.kind === "clean") {
+      if (first.held !== undefined) options.onHeld?.(lateOf(commit, first.held));
+      return result(commit, edit, false);
+    }
     if (first.kind !== "moved") {
       await mergeBack(commit, first);
       return result(commit, edit, true);
@@ -93,6 +109,17 @@ export async function commitFile(host: Host, edit: FileEdit, options: CommitOpti
     if (next === undefined) return { contended: false, stale: true };
     commit = { ...commit, edit: next };
   }
+}
+
+function lateOf(commit: Commit, held: Held): Late {
+  return {
+    async merge() {
+      const between = await held.late();
+      if (between !== undefined) await mergeBack(commit, between);
+      return between !== undefined;
+    },
+    close: held.close,
+  };
 }
 
 function result(commit: Commit, asked: FileEdit, contended: boolean): CommitResult {
@@ -119,7 +146,7 @@ interface Commit {
   readonly target: Target;
 }
 
-function exchange(commit: Commit, expected: Bytes, next: Bytes): Promise<Exchanged> {
+function exchange(commit: Commit, expected: Bytes, next: Bytes, hold = false): Promise<Exchanged> {
   const { libc, host, edit, options, target } = commit;
   const { mode, labelFrom } = edit;
   const hash = (bytes: Bytes) => (bytes === null ? null : sha256(bytes));
@@ -127,6 +154,7 @@ function exchange(commit: Commit, expected: Bytes, next: Bytes): Promise<Exchang
     expected,
     next,
     mode,
+    hold,
     labelFrom: labelFrom === undefined ? undefined : host.real(labelFrom),
     announce: async (temp) => {
       const { path, resolved } = target;
@@ -153,8 +181,6 @@ interface Contention {
   /** What we put into the file last. */
   installed: Bytes;
 }
-
-type Between = Extract<Exchanged, { kind: "between" | "open" }>;
 
 async function mergeBack(commit: Commit, first: Between): Promise<void> {
   const { edit, options, target } = commit;
@@ -275,9 +301,9 @@ class Giving extends Error {}
 async function giveUp(commit: Commit, state: Contention, cause: unknown): Promise<ShimctlError> {
   const { libc, options, target, edit } = commit;
   const why = cause instanceof Giving ? cause.message : "our edit cannot be made on the other version";
-  let holds = "the latest version of the other program";
   const keep = [...state.displaced];
   const [first] = state.displaced;
+  let holds = first?.temp === undefined ? "what was written last" : "the latest version of the other program";
   if (first !== undefined && state.installed === edit.after) {
     const { back, left } = await giveBack(libc, target, first, edit.after);
     if (back) {

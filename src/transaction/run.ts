@@ -6,6 +6,7 @@ import { randomUUID } from "../host/random.ts";
 import { isSame } from "../same.ts";
 import { sha256 } from "../sha256.ts";
 import { refuseAutomatic } from "./automatic.ts";
+import type { Late } from "./commit.ts";
 import { refuseContended, releaseContended } from "./contention.ts";
 import { restartReasonOf } from "./counts.ts";
 import {
@@ -149,6 +150,8 @@ interface Progress {
   readonly changes: Change[];
   /** The edits that took over what others had defined. */
   readonly adopting: FileEdit[];
+  /** What watches the files that were displaced. */
+  readonly late: Late[];
   first: Planned | undefined;
   /** The last one that was carried out. */
   last: Planned | undefined;
@@ -171,6 +174,7 @@ async function change(
   const progress: Progress = {
     changes: [],
     adopting: [],
+    late: [],
     first: undefined,
     last: undefined,
     ground: undefined,
@@ -185,6 +189,8 @@ async function change(
     // What could not be verified stays open: there is no evidence against it.
     const open = error instanceof ShimctlError && error.code === "cannot-verify";
     throw progress.first === undefined || open ? error : await undone(env, state, progress, error);
+  } finally {
+    for (const late of progress.late) late.close();
   }
 }
 
@@ -259,7 +265,7 @@ async function changeUntilStill(
     env.step("commit");
     for (const edit of planned.edits) {
       throwIfStopped(env);
-      const made = await commit(env, state, operation, request, edit);
+      const made = await commit(env, state, operation, request, edit, progress.late);
       if (made === undefined) break;
       changes.push(asChange(made));
       if (made.adopts !== undefined) progress.adopting.push(made);
@@ -313,7 +319,7 @@ async function inEffect(
     throwIfStopped(env);
     const { effect } = progress.first;
     const effected = await takeEffect(env, state, operation, effect, progress.ground, why(true));
-    finish(env, state, operation, request, planned, progress, effected.pending);
+    await finish(env, state, operation, request, planned, progress, effected.pending);
     return effected;
   }
   const { pending: owing } = rootOf(state.readRecord().record, env.site.rootFile);
@@ -453,6 +459,7 @@ async function commit(
   operation: string,
   request: Request,
   edit: FileEdit,
+  late: Late[],
 ): Promise<FileEdit | undefined> {
   const hash = (bytes: Uint8Array | null) => (bytes === null ? null : sha256(bytes));
   // Most runs find nothing to do.
@@ -471,6 +478,7 @@ async function commit(
       state.append(operation, { step: "kept", path: edit.path, store, why });
       return store;
     },
+    onHeld: (held) => late.push(held),
   });
   if (result.stale) return undefined;
   const made = result.made ?? edit;
@@ -483,7 +491,7 @@ async function commit(
   return made;
 }
 
-function finish(
+async function finish(
   env: Environment,
   state: NodeState,
   operation: string,
@@ -491,7 +499,7 @@ function finish(
   planned: Planned,
   progress: Progress,
   pending: Pending | undefined,
-): void {
+): Promise<void> {
   env.step("record");
   state.append(operation, { step: "complete" });
   progress.complete = true;
@@ -504,6 +512,8 @@ function finish(
   const left = { bases, adopted, order, pending, holds, mended, caller: env.caller };
   const record = recordOwner(env, state, owner, planned.handlers, left);
   progress.hold = holdOf(record, owner, env.now());
+  // As late as can be, and while a run that is cut short would still be finished.
+  for (const late of progress.late) await late.merge();
   state.append(operation, { step: "end", result: "changed" });
 }
 
