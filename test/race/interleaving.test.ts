@@ -109,6 +109,8 @@ const moments = [
   400,
 ] as const;
 
+const pairsAtOnce = 100;
+
 /** One turn of a foreign program: it reads at one moment and renames at a later one. */
 interface Turn {
   readonly reads: number;
@@ -181,7 +183,13 @@ describe("a program that renames its own version over the file", () => {
     const pairs = turns.flatMap((one) =>
       turns.flatMap((other) => (one.renames <= other.reads ? [[one, other]] : [])),
     );
-    expect((await Promise.all(pairs.map(play))).flat()).toEqual([]);
+    const problems: string[] = [];
+    // All at once they would keep one another from their turn, for longer than a commit stays to merge.
+    for (let first = 0; first < pairs.length; first += pairsAtOnce) {
+      const some = await Promise.all(pairs.slice(first, first + pairsAtOnce).map(play));
+      problems.push(...some.flat());
+    }
+    expect(problems).toEqual([]);
   }, 120_000);
 });
 

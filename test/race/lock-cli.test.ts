@@ -1,5 +1,6 @@
 import { describe, expect, test } from "bun:test";
 import { type ChildProcess, spawn, spawnSync } from "node:child_process";
+import { once } from "node:events";
 import { existsSync, mkdirSync, readFileSync } from "node:fs";
 import process from "node:process";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -80,16 +81,24 @@ describe("the node's lock", () => {
 
   test("a killed holder frees it at once", async () => {
     using node = new Node("1.7.24", config);
-    const holder = start(node, "lock", "--", "sleep", "0.5");
-    await until(
-      () =>
-        existsSync(`${node.root}/run/shimctl/lock`) &&
-        run(node, "install", "kata-qemu", "--lock-timeout", "0").status === 4,
+    const pid = `${node.root}/pid`;
+    const holder = start(
+      node,
+      "lock",
+      "--",
+      "sh",
+      "-c",
+      `echo $$ >${pid}.new && mv ${pid}.new ${pid} && exec sleep 60`,
     );
-    const killed = ended(holder);
+    await until(() => existsSync(pid));
+    expect(run(node, "install", "kata-qemu", "--lock-timeout", "0").status).toBe(4);
+    // Its pipes stay open in the command: "close" would wait for that too.
+    const killed = once(holder, "exit");
     holder.kill("SIGKILL");
     await killed;
     // The command under the lock holds it too, until it ends.
+    expect(run(node, "install", "kata-qemu", "--lock-timeout", "0").status).toBe(4);
+    process.kill(Number(readFileSync(pid, "utf8")), "SIGKILL");
     expect(run(node, "install", "kata-qemu", "--lock-timeout", "5s").status).toBe(0);
   });
 
