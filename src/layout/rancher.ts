@@ -1,3 +1,4 @@
+import { normalize } from "node:path/posix";
 import { ShimctlError } from "../error.ts";
 import type { HostFiles, Read } from "../host/host.ts";
 import { type Daemon, type Layout, type Places, runs, unitFiles } from "./layout.ts";
@@ -165,8 +166,8 @@ function dataDir(program: Program, host: HostFiles, daemon: Daemon | undefined):
     daemon?.environment[`${program.name.toUpperCase()}_DATA_DIR`] ??
     "";
   if (path === "") return `/var/lib/rancher/${program.name}`;
-  const absolute = path.startsWith("/") ? path : `/${path}`;
-  return absolute.replace(/\/+$/, "");
+  // As it cleans the path (Go's filepath.Abs): what it renders names the folder of drop-ins in that spelling.
+  return normalize(`/${path}`).replace(/\/+$/, "");
 }
 
 /** A word that may be any option. The value of an option is only that one's. */

@@ -248,6 +248,9 @@ for (const { name, title, server, agent } of [
       expect(root(config, run(" --data-dir /a --data-dir=/b"))).toBe(at("/b"));
       expect(root(config, run(" -d /c"))).toBe(at("/c"));
       expect(root(config, run(" -data-dir=/e"))).toBe(at("/e"));
+      // The rendered import names the cleaned path, and the folder of drop-ins is known by that.
+      expect(root(config, run(" --data-dir /f/../g//h/./"))).toBe(at("/g/h"));
+      expect(root(config, run(" --data-dir ./i"))).toBe(at("/i"));
       // What its configuration says is put on the command line, which counts more than a variable.
       const named = { environment: { [`${prefix}_DATA_DIR`]: "/d" } };
       expect(root({}, run("", named))).toBe(at("/d"));
