@@ -73,11 +73,23 @@ function daemonOf(host: HostFiles, unit: string, listed: readonly Listed[]): Dae
   if (settings.argv.length === 0) return undefined;
   return {
     unit,
-    ...started(host, settings),
+    ...started(host, {
+      ...settings,
+      environmentFiles: settings.environmentFiles.map((file) => ({
+        ...file,
+        path: withName(file.path, unit),
+      })),
+    }),
     active: undefined,
     source: isUnseen ? (dropIns[0]?.path ?? unit) : fragment,
     files: [...(isUnseen ? [] : [fragment]), ...dropIns.map(({ path }) => path)],
   };
+}
+
+/** The units of k3s and RKE2 have their variables in `/etc/default/%N` (systemd.unit(5), "Specifiers"). */
+function withName(path: string, unit: string): string {
+  const names: Record<string, string> = { "%n": unit, "%N": unit.slice(0, -".service".length) };
+  return path.replace(/%./g, (specifier) => names[specifier] ?? specifier);
 }
 
 /** What a unit starts, its variables and their files read below the root. */

@@ -131,6 +131,32 @@ describe("a unit that starts the engine", () => {
     expect((await node.run(["install", "crun", "--config", "/etc/containerd/config.toml"])).code).toBe(0);
   });
 
+  test("reads its variables from a file that is named for it", async () => {
+    const unit = "/etc/systemd/system/k3s-edge.service";
+    const text = containerd(
+      "/usr/local/bin/k3s server",
+      "EnvironmentFile=-/etc/default/%N",
+      "EnvironmentFile=-/etc/sysconfig/%n",
+    );
+    for (const [file, more] of [
+      ["/etc/default/k3s-edge", {}],
+      ["/etc/sysconfig/k3s-edge.service", { "/etc/default/k3s-edge": "K3S_DATA_DIR=/var/lib/rancher/k3s\n" }],
+    ] as const) {
+      using node = new Node("2.1.9");
+      const rendered = (data: string) => `${data}/agent/etc/containerd/config.toml`;
+      // One is left of the time before the data folder was moved.
+      for (const data of ["/var/lib/rancher/k3s", "/data/k3s"]) node.place(rendered(data), "version = 3\n");
+      for (const [path, content] of Object.entries({
+        [unit]: text,
+        ...more,
+        [file]: "K3S_DATA_DIR=/data/k3s\n",
+      }))
+        node.place(path, content);
+      const status = await node.run(["status"]);
+      expect(status.out).toContain(`version 3: ${rendered("/data/k3s")}\n`);
+    }
+  });
+
   test.each([
     ["/usr/bin/containerd --config ${UNSET}", "containerd"],
     ["/usr/bin/containerd --config=", "containerd"],
