@@ -56,7 +56,17 @@ export function runningDaemons(seen: Processes, wanted: Wanted): Daemon[] {
     const daemon = { ...process, unit, environment };
     if (wanted.isOne(daemon)) found.set(pid, daemon);
   }
-  return [...found].filter(([pid]) => !hasAbove(proc, pid, found)).map(([, daemon]) => daemon);
+  const isOwn = ([pid]: readonly [string, Daemon]) => !hasAbove(proc, pid, found);
+  return [...found].filter(isOwn).map(([pid, daemon]) => {
+    const startedOne = [...found].find(([other]) => isAbove(proc, pid, other))?.[1].argv;
+    return startedOne === undefined ? daemon : { ...daemon, startedOne };
+  });
+}
+
+function isAbove(proc: string, pid: string, other: string): boolean {
+  for (let above = parentOf(proc, other); above !== undefined; above = parentOf(proc, above))
+    if (above === pid) return true;
+  return false;
 }
 
 /** Whether another of these has started it, or Docker: k3s and dockerd run a containerd of their own. */

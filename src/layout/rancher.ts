@@ -1,6 +1,7 @@
 import { normalize } from "node:path/posix";
 import { ShimctlError } from "../error.ts";
 import type { HostFiles, Read } from "../host/host.ts";
+import { engineSettings } from "./command_line.ts";
 import { type Daemon, type Layout, type Places, runs, unitFiles } from "./layout.ts";
 
 /** What k3s and RKE2 do the same way: RKE2 is built of k3s' code (k3s-io/k3s, pkg/agent/containerd/config.go). */
@@ -162,12 +163,20 @@ function dataDir(program: Program, host: HostFiles, daemon: Daemon | undefined):
   const path =
     option(daemon, "data-dir", "d") ??
     unseenIn(daemon) ??
+    startedOn(daemon) ??
     fromConfig(program, host, daemon, "data-dir") ??
     daemon?.environment[`${program.name.toUpperCase()}_DATA_DIR`] ??
     "";
   if (path === "") return `/var/lib/rancher/${program.name}`;
   // As it cleans the path (Go's filepath.Abs): what it renders names the folder of drop-ins in that spelling.
   return normalize(`/${path}`).replace(/\/+$/, "");
+}
+
+/** A process that hides its arguments, and that no unit explains, has told its containerd where its file is. */
+function startedOn(daemon: Daemon | undefined): string | undefined {
+  const argv = daemon?.startedOne ?? [];
+  const { config } = engineSettings("containerd", { argv, environment: {} }) ?? {};
+  return /^(\/.*)\/agent\/etc\/containerd\/config\.toml$/.exec(config ?? "")?.[1];
 }
 
 /** A word that may be any option. The value of an option is only that one's. */

@@ -319,6 +319,14 @@ test("a process that hides its arguments behind a title is known by it, and not 
     expect(refusal(files, [{ ...daemon(""), argv }]).message).toContain("Cannot tell which of");
 });
 
+test("a process that hides its arguments keeps its tree where its containerd was told", () => {
+  const config = "/data/k3s/agent/etc/containerd/config.toml";
+  const files = { ...rendered("/var/lib/rancher/k3s"), [config]: "version = 3\n" };
+  const hidden = { ...daemon(""), argv: ["/usr/local/bin/k3s server"] };
+  const startedOne = ["containerd", "-c", config, "-a", "/run/k3s/containerd/containerd.sock"];
+  expect(find(files, [{ ...hidden, startedOne }]).site.rootFile).toBe(config);
+});
+
 test("words of the command line that nobody can tell may name another data folder: it is asked for", () => {
   const unit = { ...rendered("/var/lib/rancher/k3s"), ...rendered("/data/k3s") };
   const run = (...rest: string[]) => [

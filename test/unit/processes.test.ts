@@ -80,15 +80,18 @@ test("those under a user's own service manager are passed over, as their units a
 });
 
 test("a daemon that another has started, or Docker, is that one's, over any number of processes", () => {
-  const sources = found({
+  const daemons = found({
     20: { argv: ["k3s", "server"] },
     21: { argv: ["sh"], parent: 20 },
-    22: { argv: ["containerd"], parent: 21 },
+    22: { argv: ["containerd", "-c", "/x"], parent: 21 },
     30: { argv: ["containerd"], parent: 19 },
     40: { argv: ["/usr/bin/dockerd"] },
     41: { argv: ["containerd", "--config", "/run/docker/containerd.toml"], parent: 40 },
-  }).map(({ source }) => source);
-  expect(sources).toEqual(["/proc/20", "/proc/30"]);
+  });
+  expect(daemons.map(({ source, startedOne }) => [source, startedOne])).toEqual([
+    ["/proc/20", ["containerd", "-c", "/x"]],
+    ["/proc/30", undefined],
+  ]);
 });
 
 test("the unit is the innermost service of either version of control groups", () => {
