@@ -219,7 +219,9 @@ function fromConfig(
     .flatMap((path) => {
       const read = host.read(path);
       refuseUnreadable(read);
-      return read.kind === "file" ? topLevelValue(new TextDecoder().decode(read.bytes), key) : [];
+      if (read.kind !== "file") return [];
+      const value = topLevelValue(new TextDecoder().decode(read.bytes), key);
+      return value === undefined ? [] : [value === null ? `\${${key} in ${path}}` : value];
     })
     .at(-1);
 }
@@ -253,16 +255,35 @@ function anotherEngine(program: Program, host: HostFiles, daemon: Daemon | undef
 }
 
 /**
- * A key's plain or quoted value on a line of its own, unindented. No YAML reader: values on several lines, anchors and
- * flow mappings are not understood, and escapes in quotes stay as they are. A path needs none of these.
+ * A key's last plain or quoted value on a line of its own, unindented; or that of JSON, which is YAML too. No YAML
+ * reader: escapes in quotes stay as they are. With `+` at its end, a key's value comes after those of earlier files.
+ * @returns `null` where the key is there in another form, such as a value on several lines or a flow mapping
  */
-function topLevelValue(yaml: string, key: string): string[] {
-  const entry = new RegExp(`^(["']?)${key}\\1[ \\t]*:[ \\t]+(.*)$`);
-  return yaml.split(/\r?\n/).flatMap((line) => {
-    const value = entry.exec(line)?.[2];
-    if (value === undefined) return [];
+function topLevelValue(yaml: string, key: string): string | null | undefined {
+  const json = jsonOf(yaml);
+  if (json !== undefined) return json[key] === undefined ? undefined : String(json[key] ?? "");
+  const entry = new RegExp(`^(["']?)${key}\\+?\\1[ \\t]*:(?:[ \\t]+(.*))?$`);
+  const lines = yaml.split(/\r?\n/).filter((line) => !/^[ \t]*(?:#|$)/.test(line));
+  const values = lines.flatMap((line, at) => {
+    const match = entry.exec(line);
+    if (match === null) return [];
+    const value = match[2] ?? "";
     const quoted = /^"([^"]*)"|^'([^']*)'/.exec(value);
-    const plain = quoted === null ? value.replace(/(?:^|[ \t]+)#.*$/, "").trim() : (quoted[1] ?? quoted[2]);
-    return plain === undefined || plain === "" ? [] : [plain];
+    const plain =
+      quoted === null ? value.replace(/(?:^|[ \t]+)#.*$/, "").trim() : (quoted[1] ?? quoted[2] ?? "");
+    const goesOn = quoted === null && /^[ \t]/.test(lines[at + 1] ?? "");
+    return [goesOn || /^[|>&*!{[]/.test(plain) ? null : plain];
   });
+  const isMentioned = new RegExp(`(?:^[ \\t]+|[{,][ \\t]*)(["']?)${key}\\1[ \\t]*:`, "m");
+  if (values.length > 0) return values.at(-1);
+  return isMentioned.test(lines.join("\n")) ? null : undefined;
+}
+
+function jsonOf(text: string): Record<string, unknown> | undefined {
+  try {
+    const value: unknown = JSON.parse(text);
+    return typeof value === "object" && value !== null ? (value as Record<string, unknown>) : undefined;
+  } catch {
+    return undefined;
+  }
 }

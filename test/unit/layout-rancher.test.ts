@@ -267,6 +267,25 @@ for (const { name, title, server, agent } of [
       );
     });
 
+    test.each([
+      "data-dir:\n  /x\n",
+      "data-dir: >-\n  /x\n",
+      "data-dir: &folder /x\n",
+      "{data-dir: /x}\n",
+      "  data-dir: /x\n  token: t\n",
+    ])("is not guessed where its configuration names the folder in a way that is not read: %j", (yaml) => {
+      const path = `/etc/rancher/${name}/config.yaml`;
+      // One is left of the time before the data folder was moved.
+      const files = { ...rendered(data), ...rendered("/x"), [path]: yaml };
+      const told = [daemon(`/usr/bin/${name} server`, { unit: server })];
+      expect(refusal(files, told)).toEqual({
+        message: `Cannot tell which file ${title} writes, as ${server} (a process) starts it on a folder that cannot be told from here: \${data-dir in ${path}}`,
+        hint: "pass --config with the file that it writes",
+      });
+      const config = "/x/agent/etc/containerd/config.toml";
+      expect(find(files, told, { config, configOption: "--config" }).site.rootFile).toBe(config);
+    });
+
     test("reads data-dir out of plain YAML, the last file's", () => {
       const folder = `/etc/rancher/${name}`;
       const unit = { [`/etc/systemd/system/${server}`]: "" };
@@ -278,10 +297,14 @@ for (const { name, title, server, agent } of [
         '"data-dir": "/x"\n',
         "data-dir: '/x' # it's ours\n",
         "tls-san:\n  - data-dir: /no\n# data-dir: /no\ndata-dir: /x\nx-data-dir: /no\n",
+        "data-dir: /no\ndata-dir+: /x\n",
+        // As tools write it.
+        '{"token":"t","data-dir":"/x"}',
       ])
         expect(data(yaml)).toBe("/x");
       expect(data("data-dir: /with space#hash\n")).toBe("/with space#hash");
-      expect(data("token: t\n")).toBe(`/var/lib/rancher/${name}`);
+      for (const yaml of ["token: t\n", "data-dir:\ntoken: t\n", 'data-dir: ""\n', '{"data-dir":null}'])
+        expect(data(yaml)).toBe(`/var/lib/rancher/${name}`);
       expect(data("data-dir: /x\n", { [`${folder}/config.yaml.d/10.yaml`]: "data-dir: /y\n" })).toBe("/y");
       expect(data("data-dir: /x\n", { [`${folder}/config.yaml.d/10.txt`]: "data-dir: /y\n" })).toBe("/x");
     });
