@@ -102,7 +102,7 @@ is a file of its own, which it does not look at.
 | Cannot choose between two engines | both are named with what speaks for them: pass one of the options in the hint. A running engine beside a stopped one is chosen by itself |
 | Cannot use --layout X, as this node is Y | the evidence is named: leave \`--layout\` out, or remove what a distribution that is gone has left |
 | Cannot use this configuration, as X on another file | \`--config\` with that file, or the unit is mended |
-| Cannot tell which file X | \`--config\` with that file: the unit starts it by a script, or by a variable that cannot be seen |
+| Cannot tell which file X | \`--config\` with that file: the unit starts it by a script, or by a variable that cannot be seen; or what may name the data folder of k3s or RKE2 is not mounted |
 | Cannot use X, as Y has its containerd read a file that it writes itself | leave \`--config\` out: k3s and RKE2 read no other |
 | Cannot use this node, as its X is not mounted below Y | the mount in the hint |
 | Cannot tell containerd 1.x from 2.x | \`--engine-version\`, as \`containerd --version\` prints it |

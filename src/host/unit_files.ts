@@ -96,10 +96,19 @@ function withName(path: string, unit: string): string {
 export function started(
   host: HostFiles,
   settings: ServiceSettings,
-): { readonly argv: readonly string[]; readonly environment: Readonly<Record<string, string>> } {
-  const environment = environmentOf(settings, (path) => textOf(host, path));
+): Pick<Daemon, "argv" | "environment" | "unseen"> {
+  const unseen: string[] = [];
+  const environment = environmentOf(settings, (path) => {
+    const text = textOf(host, path);
+    if (text === undefined) unseen.push(path);
+    return text;
+  });
   const argv = settings.expands ? putIn(settings.argv, environment) : settings.argv;
-  return { argv: behindWrappers(argv), environment: environment.values };
+  return {
+    argv: behindWrappers(argv),
+    environment: environment.values,
+    ...(unseen.length === 0 ? {} : { unseen }),
+  };
 }
 
 /** Drop-ins of all folders in the order of their names; of two of one name, the one that counts more. */

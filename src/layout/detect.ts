@@ -5,7 +5,13 @@ import { refuseUnmounted } from "../host/unmounted.ts";
 import { isSame, refuseElsewhere, refuseWrapped, settleMade } from "./elsewhere.ts";
 import type { Daemon, Found, Layout, Places, Wish } from "./layout.ts";
 import { daemonFor, evidenceFor } from "./own_daemon.ts";
-import { refuseGuess, refuseUnseenSystem, sourcePaths, withoutGuesses } from "./partly_mounted.ts";
+import {
+  refuseGuess,
+  refuseUnseen,
+  refuseUnseenSystem,
+  sourcePaths,
+  withoutGuesses,
+} from "./partly_mounted.ts";
 import { layouts } from "./registry.ts";
 
 /**
@@ -56,6 +62,7 @@ export function detect(
   if (daemon === undefined) refuseWrapped(layout, daemons, places, wish);
   else refuseElsewhere(host, layout, daemon, places, wish);
   refuseUnmounted(host, [rootFile, ...sourcePaths(source), places.socket]);
+  refuseUnseen(host, places, wish);
   return {
     layout,
     places,

@@ -98,7 +98,7 @@ export function settleMade(
   }
   if (isOwn) return places;
   const tail = rootFile.split("/").slice(-4).join("/");
-  const isUnsettled = daemon === undefined || !isKnown(rootFile);
+  const isUnsettled = daemon === undefined || places.unseen !== undefined || !isKnown(rootFile);
   if (source.kind === "rendered" && isUnsettled && config.endsWith(`/${tail}`))
     return { rootFile: config, source: besides(source, dirOf(rootFile), dirOf(config)) };
   throw new ShimctlError(

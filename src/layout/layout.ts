@@ -25,6 +25,8 @@ export interface Places {
   readonly rootFile: string;
   /** What the engine is started with, where that is made of the root file. */
   readonly startedWith?: string;
+  /** What could not be seen, and may say that the root file is elsewhere. */
+  readonly unseen?: string;
   /** Where edits go, when something else writes the root file anew. */
   readonly source?: Source;
   readonly socket: string;

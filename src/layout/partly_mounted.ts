@@ -76,6 +76,20 @@ export function refuseUnseenSystem(host: HostFiles, layout: Layout, special: rea
   );
 }
 
+/** A file that is not there may be so as it is elsewhere, where what would say that cannot be seen. */
+export function refuseUnseen(host: HostFiles, { rootFile, source, unseen }: Places, wish: Wish): void {
+  if (source === undefined || unseen === undefined || wish.config !== undefined) return;
+  if (host.read(rootFile).kind !== "absent") return;
+  throw new ShimctlError(
+    "unsupported-node",
+    `Cannot tell which file ${source.by} writes, as this one is not there, and what may name another cannot be seen: ${unseen}`,
+    {
+      path: rootFile,
+      hint: `pass --config with the file that it writes, or start ${source.by} once where that is this one`,
+    },
+  );
+}
+
 /** Every file and folder that an edit may be about. */
 export function sourcePaths(source: Source | undefined): string[] {
   if (source === undefined || source.kind === "template") return [];

@@ -67,7 +67,7 @@ function evidenceOf(
   if (roles.size === 1)
     return roles.has(role) && !usesOther(program, host, meant[0]) ? meant.map(({ source }) => source) : [];
   const folder = `/etc/rancher/${program.name}`;
-  const data = dataDir(program, host, undefined);
+  const data = saidDataDir(program, host, undefined) ?? usualDataDir(program);
   const trees = [`${data}/agent/etc/containerd`, folder, ...program.binaries];
   const found = trees.filter((path) => host.exists(path));
   // Every node is asked this: where nothing was installed, no unit need be looked for.
@@ -118,9 +118,12 @@ function roleOf({ name }: Program, daemon: Daemon): Role | undefined {
 }
 
 function placesOf(program: Program, host: HostFiles, daemon: Daemon | undefined): Places {
-  const folder = `${dataDir(program, host, daemon)}/agent/etc/containerd`;
+  const said = saidDataDir(program, host, daemon);
+  const folder = `${said ?? usualDataDir(program)}/agent/etc/containerd`;
+  const unseen = said === undefined ? unseenPath(program, host, daemon) : undefined;
   return {
     rootFile: `${folder}/config.toml`,
+    ...(unseen === undefined ? {} : { unseen }),
     source: {
       kind: "rendered",
       by: program.title,
@@ -158,8 +161,9 @@ const foundByItself = [
  * The daemon's own word, else its configuration's, else its variable's, else the default: what the configuration says
  * is put on the command line (k3s-io/k3s, pkg/configfilearg/parser.go). A word that may be any option decides first:
  * it stands as it is, and `detect` refuses it.
+ * @returns `undefined` for the default
  */
-function dataDir(program: Program, host: HostFiles, daemon: Daemon | undefined): string {
+function saidDataDir(program: Program, host: HostFiles, daemon: Daemon | undefined): string | undefined {
   const path =
     option(daemon, "data-dir", "d") ??
     unseenIn(daemon) ??
@@ -167,9 +171,19 @@ function dataDir(program: Program, host: HostFiles, daemon: Daemon | undefined):
     fromConfig(program, host, daemon, "data-dir") ??
     daemon?.environment[`${program.name.toUpperCase()}_DATA_DIR`] ??
     "";
-  if (path === "") return `/var/lib/rancher/${program.name}`;
+  if (path === "") return undefined;
   // As it cleans the path (Go's filepath.Abs): what it renders names the folder of drop-ins in that spelling.
   return normalize(`/${path}`).replace(/\/+$/, "");
+}
+
+function usualDataDir({ name }: Program): string {
+  return `/var/lib/rancher/${name}`;
+}
+
+/** What may name another folder than the default, and is not seen: no pod need mount a folder that holds keys. */
+function unseenPath({ name }: Program, host: HostFiles, daemon: Daemon | undefined): string | undefined {
+  const folder = `/etc/rancher/${name}`;
+  return host.unmounted?.(`${folder}/config.yaml`) === undefined ? daemon?.unseen?.[0] : folder;
 }
 
 /** A process that hides its arguments, and that no unit explains, has told its containerd where its file is. */

@@ -207,6 +207,31 @@ describe("where only parts of the node are mounted", () => {
     });
   }
 
+  test.each([
+    ["k3s", { unseen: ["/etc/default/k3s"] }, ["/etc/rancher/k3s"], "/etc/default/k3s"],
+    ["rke2", {}, [], "/etc/rancher/rke2"],
+  ] as const)("%s may have its tree elsewhere, which --config says", (name, more, mounted, unseen) => {
+    const [usual, moved] = ["/var/lib/rancher", "/data"].map(
+      (data) => `${data}/${name}/agent/etc/containerd`,
+    );
+    const config = `${moved}/config.toml`;
+    const host = hostWith(
+      config,
+      `${usual}/other`,
+      "/run/k3s/containerd/containerd.sock",
+      "/etc/rancher/k3s/x",
+    );
+    const running = { ...daemon("any.service", true, `/usr/bin/${name}`, "agent"), ...more };
+    const all = ["/var/lib/rancher", "/data", "/run", "/usr/lib", ...mounted];
+    expect(found(partly(host, ...all), [running])).toEqual({
+      refused: `Cannot tell which file ${name === "k3s" ? "k3s" : "RKE2"} writes, as this one is not there, and what may name another cannot be seen: ${unseen}`,
+      hint: `pass --config with the file that it writes, or start ${name === "k3s" ? "k3s" : "RKE2"} once where that is this one`,
+    });
+    expect(found(partly(host, ...all), [running], { config, configOption: "--config" })).toMatchObject({
+      name: `${name}-agent`,
+    });
+  });
+
   test("the refusal names what was found, and what would tell", () => {
     const host = hostWith("/etc/containerd/config.toml", "/run/containerd/other");
     const mounted = ["/etc/containerd", "/run/containerd"];
