@@ -256,6 +256,27 @@ ${header("theirs", 2)}
     expect([times(node, v3, "BEGIN shimctl"), times(node, v2, "BEGIN shimctl")]).toEqual([1, 0]);
   });
 
+  test("renders the version that it says itself, as a copy of a rendered file does, whatever its name", async () => {
+    for (const [release, path, version] of [
+      [middleK3s, v2, 3],
+      [oldK3s, v3, 2],
+    ] as const) {
+      using node = k3sNode("2.1.9", release);
+      const copy = node.text(renderedFile(release));
+      node.place(path, copy);
+      startK3s(node, middleK3s);
+      expect(node.text(renderedFile(release))).toBe(copy);
+      const before = node.tree();
+      await done(node, "install", "kata-qemu");
+      startK3s(node, middleK3s);
+      expect(times(node, renderedFile(release), header("kata-qemu", version))).toBe(1);
+      expect(await state(node)).toBe("in sync");
+      await done(node, "uninstall", "--all");
+      startK3s(node, middleK3s);
+      expect(node.tree()).toEqual(before);
+    }
+  });
+
   test("takes the block of the other one when it takes its place", async () => {
     using node = k3sNode("2.1.9", middleK3s, { [v2]: own });
     await done(node, "install", "kata-qemu");

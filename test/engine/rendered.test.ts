@@ -147,6 +147,19 @@ describe.skipIf(noJail !== undefined)("what k3s renders", () => {
     },
   );
 
+  test.each(["2.1.9", "2.3.4"])(
+    "of a copy of it in a template of the other version's name is what containerd %s serves with ours",
+    async (version) => {
+      const engine = engineOf(version);
+      using node = k3sNode(version, middleK3s);
+      node.place(`${folderOf(middleK3s)}/config.toml.tmpl`, node.text(renderedFile(middleK3s)));
+      startK3s(node, middleK3s);
+      await done(node, "install", "kata-qemu", "--prove-with", engine.containerd);
+      startK3s(node, middleK3s);
+      expect(judged(engine, node, middleK3s).names).toEqual(["crun", "kata-qemu", "nvidia", "runc"]);
+    },
+  );
+
   test("is what the engine takes at every step of an upgrade from a template to drop-ins", async () => {
     const engine = engineOf("2.1.9");
     using node = k3sNode("2.1.9", middleK3s);

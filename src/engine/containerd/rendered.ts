@@ -31,8 +31,10 @@ export function renderedSource(site: Site): RenderedSource | undefined {
 /** One template that is there. */
 export interface TemplateFile {
   readonly path: string;
-  /** The version of what it renders. */
+  /** That of its name, by which it is chosen. */
   readonly schema: number;
+  /** The version of what it renders. */
+  readonly renders: number;
   readonly template: Template;
   /** Its blocks, as those of any file; nothing else of it. */
   readonly file: Loaded;
@@ -153,10 +155,24 @@ export function renderingOf(site: Site, seen: Snapshot, version: EngineVersion):
       });
     }
     const template = readTemplate(decodeTemplate(read.bytes, path));
-    return [{ path, schema, template, file: loadTemplate(path, asTomlRead(read, template), version) }];
+    const file = loadTemplate(path, asTomlRead(read, template), version);
+    return [{ path, schema, renders: versionIn(template) ?? schema, template, file }];
   });
   const used = templates.find(({ schema }) => schema <= newestTemplate(source, version));
   return { source, templates, used };
+}
+
+/**
+ * The version that a template says by itself: a copy of a rendered file says it, and the first line of such a file of
+ * version 3 may advise to make one under the name of version 2.
+ */
+function versionIn({ lines }: Template): number | undefined {
+  const end = lines.findIndex(({ text, plain }) => plain && /^[ \t]*\[/.test(text));
+  const said = lines.slice(0, end < 0 ? lines.length : end).flatMap(({ text, plain }) => {
+    const match = plain ? /^[ \t]*version[ \t]*=[ \t]*(\d+)[ \t]*(?:#.*)?$/.exec(text) : null;
+    return match === null ? [] : [Number(match[1])];
+  });
+  return new Set(said).size === 1 ? said[0] : undefined;
 }
 
 /** The newest version that is rendered for this engine: what a start without a template makes. */
@@ -249,10 +265,10 @@ export function renderingRefusal(
     );
   }
   // Without a template, one is made that goes on with this version.
-  if (used === undefined || used.schema === schema) return undefined;
+  if (used === undefined || used.renders === schema) return undefined;
   return new ShimctlError(
     "unsupported-config",
-    `Cannot add to a configuration of version ${schema}, as ${by} renders version ${used.schema} from this template at its next start`,
+    `Cannot add to a configuration of version ${schema}, as ${by} renders version ${used.renders} from this template at its next start`,
     { path: used.path, hint: `restart ${by} first, then run the same command again` },
   );
 }
