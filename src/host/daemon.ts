@@ -9,7 +9,9 @@ export interface Daemon {
   readonly active: boolean | undefined;
   /** How this is known, for people: `k3s.service, over D-Bus`, or the path of a unit file. */
   readonly source: string;
-  /** Its files of variables that could not be read here: they may set any. */
+  /** Its files of variables that were read. */
+  readonly variables?: readonly string[];
+  /** Those that could not be read here, which may set any. */
   readonly unseen?: readonly string[];
   /** The program and arguments of another daemon that it has started, where that was seen. */
   readonly startedOne?: readonly string[];

@@ -96,17 +96,20 @@ function withName(path: string, unit: string): string {
 export function started(
   host: HostFiles,
   settings: ServiceSettings,
-): Pick<Daemon, "argv" | "environment" | "unseen"> {
+): Pick<Daemon, "argv" | "environment" | "variables" | "unseen"> {
+  const variables: string[] = [];
   const unseen: string[] = [];
   const environment = environmentOf(settings, (path) => {
     const text = textOf(host, path);
     if (text === undefined) unseen.push(path);
+    else if (text !== "absent") variables.push(path);
     return text;
   });
   const argv = settings.expands ? putIn(settings.argv, environment) : settings.argv;
   return {
     argv: behindWrappers(argv),
     environment: environment.values,
+    ...(variables.length === 0 ? {} : { variables }),
     ...(unseen.length === 0 ? {} : { unseen }),
   };
 }

@@ -34,13 +34,12 @@ export function refuseElsewhere(
     new ShimctlError("unsupported-node", message, { path, hint });
   const cannot =
     wish.config === undefined ? "Cannot use this configuration" : `Cannot use ${wish.configOption}`;
-  const written = daemon.files?.at(-1) ?? "its command line";
   // CRI-O reads its drop-ins all the same; containerd 2.x starts without any file, and 1.x does not start.
   if (config === "" && engine === "containerd")
     throw refusal(
       `Cannot use this configuration, as ${starts} on no file: its --config is empty`,
       rootFile,
-      `name the file behind --config in ${written}`,
+      `name the file behind --config in ${whereWritten(host, daemon, "--config")}`,
     );
   if (config !== "" && !isKnown(config)) {
     if (wish.config !== undefined) return;
@@ -61,7 +60,7 @@ export function refuseElsewhere(
     throw refusal(
       `Cannot use this folder of drop-ins, as ${starts} on ${configDir === "" ? `none: its ${what} is empty` : `another one: ${configDir}`}`,
       dropIns,
-      `take ${what} out of ${written}`,
+      `take ${what} out of ${whereWritten(host, daemon, what)}`,
     );
   }
 }
@@ -136,6 +135,15 @@ export function refuseWrapped(layout: Layout, daemons: readonly Daemon[], places
     `Cannot tell which file ${layout.engine} reads, as ${startsWords(unit)} another program, which may name any: ${unit.argv[0]}`,
     { path: places.rootFile, hint: "pass --config with the file that it reads" },
   );
+}
+
+/** The last of a daemon's files that has this word: distributions have its flags in a file of variables. */
+function whereWritten(host: HostFiles, { files = [], variables = [] }: Daemon, word: string): string {
+  const has = (path: string) => {
+    const read = host.read(path);
+    return read.kind === "file" && new TextDecoder().decode(read.bytes).includes(word);
+  };
+  return [...files, ...variables].findLast(has) ?? files.at(-1) ?? "its command line";
 }
 
 function startsWords(daemon: Daemon): string {

@@ -243,7 +243,7 @@ describe("a unit that starts the engine", () => {
       code: "unsupported-node",
       message: `Cannot use this folder of drop-ins, as crio.service (${units}/crio.service) starts crio on another one: /etc/other.d`,
       path: "/etc/crio/crio.conf.d",
-      hint: `take --config-dir out of ${units}/crio.service`,
+      hint: "take --config-dir out of /etc/default/crio",
     });
   });
 
