@@ -46,6 +46,7 @@ const odd: readonly (readonly string[])[] = [
     "EnvironmentFile=/run/odd/two",
     "ExecStart=P ${A} ${B} ${C}",
   ],
+  ["EnvironmentFile=/run/odd/%N", "EnvironmentFile=/run/odd/%n", "ExecStart=P ${A} ${B}"],
   ["EnvironmentFile=/run/odd/quirks", "ExecStart=P ${A} ${B} ${C} ${D} ${E} ${F} ${G} ${H} ${I} $I"],
   ["Environment=A=a", "Environment=", "Environment=B=b", "ExecStart=P ${A} ${B}"],
   [" ExecStart = P a\\tb  c ", "[Install]", "ExecStart=P no"],
@@ -96,6 +97,9 @@ describe.skipIf(newest === undefined)("on a booted Debian", () => {
       const dropIn = lines.some((line) => line === "ExecStart=");
       const all = lines.map((line) => line.replaceAll(/\bP\b(?= |$)/g, program));
       const unit = `${system}/containerd-odd-${at}.service`;
+      const stem = `/run/odd/containerd-odd-${at}`;
+      node.place(stem, "A=named\n");
+      node.place(`${stem}.service`, "B=named in full\n");
       const head = "[Service]\nType=oneshot\n";
       // Where the number went, it is reset: it stands in a drop-in that comes last.
       node.place(`${unit}.d/90-number.conf`, `[Service]\nEnvironment=N=${at}\n`);
