@@ -341,8 +341,12 @@ ${header("theirs", 2)}
   });
 
   test("that is whole by itself, and was put there since the last start, takes the block: it will import nothing", async () => {
-    const whole = `version = 3\n${header("runc")}\n  runtime_type = "io.containerd.runc.v2"\n`;
-    for (const before of [true, false]) {
+    const plain = `version = 3\n${header("runc")}\n  runtime_type = "io.containerd.runc.v2"\n`;
+    for (const [before, whole] of [
+      [true, plain],
+      [false, plain],
+      [false, `# our template, which has no imports\n${plain}`],
+    ] as const) {
       using node = k3sNode("2.2.7", newK3s);
       if (before) await done(node, "install", "runsc");
       node.place(v3, whole);

@@ -300,7 +300,8 @@ export function renderedDropIn(
 
 /** Whether the next start may render imports: a template that was put there since the last one may be whole by itself. */
 export function maySayImports(used: TemplateFile | undefined): boolean {
-  return used === undefined || used.template.lines.some(({ text }) => /\bimports\b|\btemplate\b/.test(text));
+  const isMeant = (text: string) => /\bimports\b|\btemplate\b/.test(text) && !/^[ \t]*#/.test(text);
+  return used === undefined || used.template.lines.some(({ text }) => isMeant(text));
 }
 
 /**
