@@ -126,7 +126,9 @@ function isSound(
     const hasSame =
       candidate.plan(owner, marked).length === 0 ||
       // Where a new release of what renders the file has another place for them, they were in effect in the old one.
-      (isSame(byName(candidate.handlersOf(owner)), byName(marked)) &&
+      // Of an owner who has nothing, nothing stays.
+      (marked.length > 0 &&
+        isSame(byName(candidate.handlersOf(owner)), byName(marked)) &&
         marked.every(({ name }) => inEffect.has(name)));
     return (
       hasSame &&

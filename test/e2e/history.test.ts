@@ -127,6 +127,22 @@ describe.each(engineCases)("rollback on $name", (engineCase) => {
     expect(node.tree()).toEqual(last);
   });
 
+  test("of an install that put back what had gone leaves nothing of the owner's, and leads forward again", async () => {
+    using node = Node.of(engineCase);
+    const empty = node.tree();
+    await done(node, ["install", kata]);
+    const installed = node.tree();
+    const theirs = engineCase.files[ours];
+    if (theirs === undefined) rmSync(`${node.root}${ours}`);
+    else node.place(ours, theirs);
+    await done(node, ["install", kata]);
+    expect(node.tree()).toEqual(installed);
+    await done(node, ["rollback"]);
+    expect(node.tree()).toEqual(empty);
+    await done(node, ["rollback"]);
+    expect(node.tree()).toEqual(installed);
+  });
+
   test("keeps what an administrator wrote in the meantime, and another owner's handlers", async () => {
     using node = Node.of(engineCase);
     await done(node, ["install", second, "--owner", "other"]);
