@@ -56,9 +56,10 @@ function rowOf(operation: Operation, short: (id: string) => string): string[] {
     ...updated.map((name) => `~${name}`),
   ];
   const files = filesOf(operation).map(({ path }) => path);
-  const { result, restart, why, reverts, caller } = operation;
+  const { result, restart, why, reverts, mends, caller } = operation;
   const notes = [
     ...(reverts.length === 0 ? [] : [`takes back ${reverts.map(short).join(", ")}`]),
+    ...(mends === undefined ? [] : [`mends what others did: ${shownLine(mends.cause)}`]),
     ...(result === "finished" ? ["cut short, and finished by the next run"] : []),
     ...(why === undefined ? [] : [shownLine(why)]),
     ...(caller === undefined ? [] : [caller.automatic ? `by ${caller.who}, automatic` : `by ${caller.who}`]),
@@ -82,7 +83,7 @@ function shownLine(text: string): string {
 }
 
 function entryOf(operation: Operation, short: (id: string) => string): Record<string, unknown> {
-  const { id, time, ended, owner, command, caller, engine, rootFile, result, why, reverts, restart } =
+  const { id, time, ended, owner, command, caller, engine, rootFile, result, why, reverts, mends, restart } =
     operation;
   return {
     id,
@@ -97,6 +98,7 @@ function entryOf(operation: Operation, short: (id: string) => string): Record<st
     result,
     why: why ?? null,
     reverts,
+    mends: mends ?? null,
     handlers: handlersOf(operation),
     files: filesOf(operation).map(({ path, before, after }) => ({
       path,

@@ -3,6 +3,7 @@ import type { Handler } from "../handler/model.ts";
 import { isSame } from "../same.ts";
 import type { Caller, JournalLine } from "./journal.ts";
 import type { AdoptedFrom } from "./record.ts";
+import type { Mended } from "./request.ts";
 
 /** What became of an operation. */
 export type OperationResult =
@@ -38,6 +39,8 @@ export interface Operation {
   readonly previousBases: Bases;
   readonly bases: Bases;
   readonly reverts: readonly string[];
+  /** What others had done to the owner's handlers, where an automatic run put only that right. */
+  readonly mends: Mended | undefined;
   /** Files of others from which it took handlers over. */
   readonly adoptedFrom: readonly AdoptedFrom[];
   /** Exchanges of files in their order; `null`: no file. */
@@ -86,6 +89,7 @@ function asOperation(id: string, lines: readonly JournalLine[], isLast: boolean)
     previousBases: begin.previousBases ?? {},
     bases: begin.bases ?? {},
     reverts: begin.reverts ?? [],
+    mends: begin.mends,
     adoptedFrom: Object.values(begin.adopted ?? {}).flat(),
     commits: lines
       .filter((line) => line.step === "committed")
@@ -113,6 +117,7 @@ function asHold(id: string, lines: readonly JournalLine[]): Operation | undefine
     previousBases: {},
     bases: {},
     reverts: [],
+    mends: undefined,
     adoptedFrom: [],
     commits: [],
     restart: "none",

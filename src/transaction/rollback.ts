@@ -24,8 +24,8 @@ export interface RollbackOptions {
 }
 
 /**
- * Takes back the owner's last operation that changed a file of this configuration, or all after `to`. A rollback is
- * such an operation itself: taken back, it leads forward again.
+ * Takes back the owner's last operation that changed a file of this configuration, with what watch put right since,
+ * or all after `to`. A rollback is such an operation itself: taken back, it leads forward again.
  *
  * `decide` throws ShimctlError: `usage` for an ID that is none of these; `conflict` with the file where somebody
  * changed since what the last operation left there
@@ -50,18 +50,20 @@ function decide(env: Environment, state: NodeState, options: RollbackOptions): R
   const last = own.at(-1);
   if (last === undefined)
     return nothing(env, state, view, owner, `the journal has no operation of owner '${owner}' to take back`);
-  const taken = target === undefined ? [last] : own.slice(own.indexOf(target) + 1);
+  // What watch put right is no change of what is asked for: taken back alone, others' damage would come back.
+  const change = own.findLast(({ mends }) => mends === undefined) ?? last;
+  const taken = own.slice(target === undefined ? own.indexOf(change) : own.indexOf(target) + 1);
   if (taken.length === 0)
     return nothing(env, state, view, owner, `that is how owner '${owner}' is now: nothing was done since`);
   const ids = shortIds(all);
   if (!isElsewhere(env, view, owner, last)) refuseChanged(view, owner, last, ids.get(last.id) ?? last.id);
-  const handlers = target === undefined ? last.previous : target.desired;
+  const handlers = target === undefined ? change.previous : target.desired;
   const commits = taken.flatMap((operation) => operation.commits);
   return {
     intent: {
       command: "rollback",
       handlers: handlers.map(exactly),
-      bases: target === undefined ? last.previousBases : target.bases,
+      bases: target === undefined ? change.previousBases : target.bases,
       reverts: taken.map(({ id }) => id).toReversed(),
       asItWas: (seen, now, planned) => {
         const edits = asItWas(env, state, { owner, handlers, commits }, seen, now, planned);
@@ -131,7 +133,7 @@ function refuseChanged(view: EngineView, owner: string, last: Operation, id: str
     `Cannot roll back, as somebody changed what operation ${id} of owner '${owner}' left in this file`,
     {
       path,
-      hint: "see `shimctl status` and `shimctl diff`; then say what shall be there by install, apply or uninstall",
+      hint: `see \`shimctl status\` and \`shimctl diff --owner ${owner}\`; then say what shall be there by install, apply or uninstall`,
     },
   );
 }

@@ -11,6 +11,7 @@ interface Shown {
   readonly result: string;
   readonly why: string | null;
   readonly reverts: readonly string[];
+  readonly mends: { readonly cause: string; readonly handlers: readonly string[] } | null;
   readonly handlers: { readonly added: string[]; readonly removed: string[] };
   readonly files: readonly { readonly path: string; readonly action: string }[];
 }
@@ -125,6 +126,28 @@ describe.each(engineCases)("rollback on $name", (engineCase) => {
     expect((await operations(node)).at(-1)?.reverts).toHaveLength(3);
     await done(node, ["rollback", "--to", four?.id ?? ""]);
     expect(node.tree()).toEqual(last);
+  });
+
+  test("takes the last change back, with what watch had to put right since, and leads forward again", async () => {
+    using node = Node.of(engineCase);
+    await done(node, ["install", kata, "--automatic"]);
+    const first = node.tree();
+    await done(node, ["install", second, "--automatic"]);
+    const both = node.tree();
+    node.overwrite(engineCase);
+    await done(node, ["watch", kata, second, "--once"]);
+    expect(node.tree()).toEqual(both);
+    const [install, , mended] = await operations(node);
+    expect([install?.mends, mended?.mends]).toEqual([
+      null,
+      { cause: "gone", handlers: [kata, second].sort() },
+    ]);
+    expect((await node.run(["log"])).out).toMatch(/ {2}mends what others did: gone; by [^\n]*, automatic\n$/);
+    await done(node, ["rollback"]);
+    expect(node.tree()).toEqual(first);
+    expect((await operations(node)).at(-1)?.reverts).toHaveLength(2);
+    await done(node, ["rollback"]);
+    expect(node.tree()).toEqual(both);
   });
 
   test("of an install that put back what had gone leaves nothing of the owner's, and leads forward again", async () => {
