@@ -17,9 +17,10 @@ import {
   requestOf,
   withDiff,
 } from "./change.ts";
+import type { ReadFile } from "./handler_file.ts";
 import type { Io } from "./io.ts";
 import type { Log } from "./log.ts";
-import { openNode } from "./node.ts";
+import { explained, type Node, openNode } from "./node.ts";
 import { type Parsed, shown } from "./options.ts";
 import { changeDocument, problemText, supersededText } from "./output.ts";
 import { unified } from "./patch.ts";
@@ -31,6 +32,27 @@ export async function diff(io: Io, log: Log, parsed: Parsed): Promise<number> {
   const file = await handlerFile(inner, io.signal);
   const owner = ownerOf(inner, file);
   const node = await openNode(parsed.options);
+  try {
+    return await show(io, log, inner, { command, file, owner, node });
+  } catch (thrown) {
+    throw await withDiff(explained(thrown, node.host));
+  }
+}
+
+/** What is asked for, and of which node. */
+interface Asked {
+  readonly command: string | undefined;
+  readonly file: ReadFile | undefined;
+  readonly owner: string;
+  readonly node: Node;
+}
+
+async function show(
+  io: Io,
+  log: Log,
+  parsed: Parsed,
+  { command, file, owner, node }: Asked,
+): Promise<number> {
   const state = openState((path) => node.host.real(path), io.now);
   const recorded = (): Request => {
     const { rootFile } = node.site;
@@ -46,12 +68,10 @@ export async function diff(io: Io, log: Log, parsed: Parsed): Promise<number> {
   const request =
     command === undefined
       ? recorded()
-      : requestOf(inner, changeCommand(command), node, owner, file, io.now());
+      : requestOf(parsed, changeCommand(command), node, owner, file, io.now());
   // To look is allowed to everybody, on hold or not.
-  const { caller: _, ...env } = environment(io, log, inner, node, () => undefined);
-  const previewed = await preview(env, request, "read").catch(async (error: unknown) => {
-    throw await withDiff(error);
-  });
+  const { caller: _, ...env } = environment(io, log, parsed, node, () => undefined);
+  const previewed = await preview(env, request, "read");
   const outcome = { ...previewed, warnings: [...stateProblems(state), ...previewed.warnings] };
   if (parsed.options.json) {
     const patches = await Promise.all(

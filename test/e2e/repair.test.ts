@@ -135,10 +135,11 @@ for (const engineCase of engineCases) {
       expect(configuration(node)).toEqual(good);
     });
 
-    test("check, status and install name repair as the next step", async () => {
+    test("check, status, diff and install name repair as the next step", async () => {
       const node = await installed(engineCase);
       node.place(engineCase.main, `${node.text(engineCase.main)}3s"\n`);
-      for (const command of [["check"], ["status"], ["install", "kata-clh", "--no-restart"]]) {
+      const install = ["install", "kata-clh", "--no-restart"];
+      for (const command of [["check"], ["status"], ["diff"], ["diff", ...install], install]) {
         const { err } = await node.run(command);
         expect(err).toContain("let `shimctl repair` show what it can mend");
       }

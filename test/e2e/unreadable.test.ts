@@ -30,12 +30,17 @@ describe.each(engineCases)("a configuration of $name that cannot be read", (engi
         rmSync(node.root + path);
         put(node.root + path);
         const before = node.tree();
-        for (const command of [["status"], ["check"], ["install", "kata-qemu"]]) {
+        for (const command of [
+          ["status"],
+          ["check"],
+          ["install", "kata-qemu"],
+          ["diff", "install", "kata-qemu"],
+        ]) {
           const ran = run(node, command);
           expect(ran.stdout + ran.stderr).toContain(engineCase.unreadable(reason));
           expect(ran.stdout + ran.stderr).toContain(path);
           expect(ran.stdout + ran.stderr).toContain("put a regular file in its place");
-          expect(ran.status).toBe(command[0] === "install" ? 3 : 11);
+          expect(ran.status).toBe(command[0] === "install" || command[0] === "diff" ? 3 : 11);
         }
         expect(node.tree()).toEqual(before);
       });
