@@ -37,7 +37,11 @@ export async function showLog(io: Io, parsed: Parsed): Promise<number> {
   const rows = chosen.map((operation) => rowOf(operation, short));
   const lines = [
     ...(rows.length === 0
-      ? ["nothing was done yet, as far as the journal goes"]
+      ? [
+          all.length === 0
+            ? "nothing was done yet, as far as the journal goes"
+            : `nothing of that kind was done, as far as the journal goes, which has ${all.length} in all`,
+        ]
       : table([
           ["TIME", "ID", "OWNER", "COMMAND", "RESULT", "HANDLERS", "FILES", "ENGINE", "NOTE"],
           ...rows,

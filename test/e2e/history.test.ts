@@ -409,6 +409,9 @@ describe("log", () => {
     expect(await commands("--file", importedCase.block("other"))).toEqual(["other"]);
     expect(await commands("--since", "1h")).toEqual(["default", "other"]);
     expect(await commands("--since", "2999-01-01")).toEqual([]);
+    expect((await node.run(["log", "--since", "2999-01-01"])).out).toBe(
+      "nothing of that kind was done, as far as the journal goes, which has 2 in all\n",
+    );
     expect(await commands("--since", "2020-01-01T00:00:00Z")).toEqual(["default", "other"]);
     expect((await node.run(["log"], { SHIMCTL_FILE: "/handlers.toml" })).out).toContain("crun");
     expect((await node.run(["log", "--since", "yesterday"])).code).toBe(2);
