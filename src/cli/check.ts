@@ -3,7 +3,7 @@ import { ExitCode, ShimctlError } from "../error.ts";
 import { benefitOfDoubt } from "../host/unmounted.ts";
 import { readEngine } from "../transaction/gather.ts";
 import type { Io } from "./io.ts";
-import { explained, openEngine, refuseDenied } from "./node.ts";
+import { explained, namedHint, openEngine, refuseDenied } from "./node.ts";
 import { type Options, type Parsed, pathProblem, shown } from "./options.ts";
 import { document, errorText, problemEntry, problemText } from "./output.ts";
 
@@ -21,8 +21,10 @@ export async function check(io: Io, parsed: Parsed): Promise<number> {
   const site: Site = node.site;
   let problems: Problem[];
   try {
-    if (path !== undefined && !node.host.exists(path))
-      throw new ShimctlError("usage", "Cannot check this file, as it is not there", { path });
+    if (path !== undefined && !node.host.exists(path)) {
+      const hint = namedHint(node.host, path) ?? "check the path";
+      throw new ShimctlError("usage", "Cannot check this file, as it is not there", { path, hint });
+    }
     const engine = readEngine(node.host, node.backend, site);
     refuseDenied(engine.seen.files.values());
     problems = engine.view.check(benefitOfDoubt(node.host));

@@ -104,8 +104,14 @@ function refuseMistyped(host: Host, options: Options): void {
   if (host.list(dirname(config)) !== undefined) return;
   throw new ShimctlError("usage", `Cannot use ${option}, as neither this file nor its folder is there`, {
     path: config,
-    hint: "check the path, or make the folder first",
+    hint: namedHint(host, config) ?? "check the path, or make the folder first",
   });
+}
+
+/** What to write for a file that was named as it is seen from here, below `--root`: errors show no root. */
+export function namedHint({ root }: Host, path: string): string | undefined {
+  if (root === "/" || !path.startsWith(`${root}/`)) return undefined;
+  return `write it as the node names it, without its root: ${path.slice(root.length)}`;
 }
 
 /** What this user may not read may be as good as any: nobody can tell. */

@@ -11,7 +11,7 @@ import { environment, underLock } from "./change.ts";
 import type { Io } from "./io.ts";
 import { refuseManaged } from "./lasting.ts";
 import type { Log } from "./log.ts";
-import { explained, type Node, openNode } from "./node.ts";
+import { explained, type Node, namedHint, openNode } from "./node.ts";
 import { type Parsed, shown } from "./options.ts";
 import { changeEntry, document, errorDocument, exitOf } from "./output.ts";
 import { redactedPatch } from "./redacted_patch.ts";
@@ -73,14 +73,17 @@ function refuseUnread({ host, site }: Node, path: string | undefined): void {
   const plain = !path.split("/").some((part) => part === ".." || part === ".");
   if (path === site.rootFile || (plain && path.startsWith(`${folder}/`))) {
     if (host.read(path).kind === "file") return;
-    throw new ShimctlError("usage", "Cannot repair this file, as it is not there", { path });
+    throw new ShimctlError("usage", "Cannot repair this file, as it is not there", {
+      path,
+      hint: "check the path",
+    });
   }
   throw new ShimctlError(
     "usage",
     "Cannot repair this file, as the engine's configuration does not begin there",
     {
       path,
-      hint: `name ${site.rootFile} or a file below ${folder}, or pass --config`,
+      hint: namedHint(host, path) ?? `name ${site.rootFile} or a file below ${folder}, or pass --config`,
     },
   );
 }

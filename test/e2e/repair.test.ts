@@ -375,6 +375,24 @@ describe("shimctl's own files", () => {
 });
 
 describe("bounds", () => {
+  test("a file that is named as it is seen from here is told by the name that it has on the node", async () => {
+    const node = await installed(markedCase);
+    const seen = node.root + markedCase.main;
+    for (const command of [
+      ["check", seen],
+      ["repair", seen],
+      ["status", "--config", seen],
+    ]) {
+      const { code, err } = await node.run(command);
+      expect([code, err]).toEqual([
+        2,
+        expect.stringContaining(
+          `next: write it as the node names it, without its root: ${markedCase.main}\n`,
+        ),
+      ]);
+    }
+  });
+
   test("no secret of a damaged file is shown, whatever is asked", async () => {
     for (const engineCase of engineCases) {
       const node = await installed(engineCase);
