@@ -17,6 +17,8 @@ export interface About {
   readonly lastSuccess?: number | undefined;
   /** Counted by this process, as such a run writes nothing. */
   readonly superseded?: number;
+  /** What was asked for was refused or failed: that nothing is amiss with what is there is no success then. */
+  readonly failed?: boolean;
   readonly watch?: Facts["watch"];
 }
 
@@ -37,7 +39,8 @@ export function factsOf(report: Report | Unreadable, about: About): Facts {
   const state = stateOf(report);
   const now = about.now.getTime() / 1000;
   const known = Math.max(0, ...Object.values(changed));
-  const lastSuccess = state === "in sync" ? now : (about.lastSuccess ?? (known > 0 ? known : undefined));
+  const isInOrder = state === "in sync" && about.failed !== true;
+  const lastSuccess = isInOrder ? now : (about.lastSuccess ?? (known > 0 ? known : undefined));
   return {
     version: about.version,
     revision: about.revision,

@@ -20,7 +20,7 @@ import type { Log } from "./log.ts";
 import { explained, type Node, openNode } from "./node.ts";
 import { labelsDrift, refuseNodeAsk } from "./node_object.ts";
 import type { Parsed } from "./options.ts";
-import { asShimctlError, changeDocument, errorText, exitOf, problemText } from "./output.ts";
+import { asShimctlError, changeDocument, errorText, exitOf, placed, problemText } from "./output.ts";
 import { type Report, reportOf, type Unreadable } from "./report.ts";
 
 /** `watch --once`: one look, and what has to be done then. Nobody is taken to be watching. */
@@ -346,6 +346,7 @@ async function metricsOf(
       now,
       superseded: Math.max(superseded, isLate ? 1 : 0),
       lastSuccess: lastSuccess === 0 ? undefined : lastSuccess,
+      failed: error !== undefined,
       watch: { checks: checks + 1, failures: failures + failed, lastCheck: now.getTime() / 1000 },
     }),
   );
@@ -365,19 +366,19 @@ function readiness(
   error: ShimctlError | undefined,
 ): Pick<Looked, "ready" | "reason"> {
   const not = (reason: string) => ({ ready: false, reason });
-  if (report === undefined) return not(error?.message ?? "nothing is known of the node yet");
+  if (error !== undefined) return not(placed(error.message, error.facts));
+  if (report === undefined) return not("nothing is known of the node yet");
   const { running, root, open, problems } = report;
   const names = (outcome?.handlers ?? handlersIn(report.record, report.node.site.rootFile, owner)).map(
     ({ name }) => name,
   );
   // A late incarnation has nothing of its own to be ready for; what is there may be served all the same.
-  if (error !== undefined) return not(error.message);
   if (outcome?.result === "superseded") return not(outcome.restart.words);
   if (open.length > 0) return not(open[0] ?? "");
   if (needs === "repair") return not(`others have changed what was installed: ${key}`);
   if (needs === "install" && leaving === undefined) return not("what is asked for is not installed yet");
   const [broken] = problems.filter(({ severity }) => severity === "error");
-  if (broken !== undefined) return not(broken.message);
+  if (broken !== undefined) return not(placed(broken.message, broken));
   if (running.served === undefined) return not("the engine does not answer on its CRI socket");
   const missing = names.filter((name) => !running.served?.includes(name));
   if (missing.length > 0) return not(`not served: ${missing.join(", ")}`);

@@ -149,11 +149,16 @@ export function errorText(error: ShimctlError): string {
 }
 
 export function problemText(problem: Problem): string {
-  const place =
-    problem.path === undefined
-      ? ""
-      : ` (${problem.path}${problem.line === undefined ? "" : `:${problem.line}`})`;
-  return `${problem.message}${place}${problem.hint === undefined ? "" : `; ${problem.hint}`}`;
+  return `${placed(problem.message, problem)}${problem.hint === undefined ? "" : `; ${problem.hint}`}`;
+}
+
+/** In one line, with the file that it is about. */
+export function placed(
+  message: string,
+  { path, line }: { readonly path?: string | undefined; readonly line?: number | undefined },
+): string {
+  if (path === undefined) return message;
+  return `${message} (${path}${line === undefined ? "" : `:${line}`})`;
 }
 
 function json(value: unknown): string {

@@ -2,6 +2,7 @@ import { afterAll, expect, test } from "bun:test";
 import { existsSync, rmSync, writeFileSync } from "node:fs";
 import { connect, createServer } from "node:net";
 import { engineCases, importedCase } from "../support/engine_case.ts";
+import { sampleValue } from "../support/exposition.ts";
 import { childrenOf, Holder } from "../support/holder.ts";
 import { LiveEngine } from "../support/live_engine.ts";
 import { Node } from "../support/node.ts";
@@ -235,6 +236,24 @@ test("another handler on the command line is installed, and counts as no drift",
   }
 });
 
+test("a look that is refused is no success, though nothing is amiss with what is there", async () => {
+  using node = Node.of(importedCase, {
+    ...importedCase.files,
+    [importedCase.main]: `${importedCase.files[importedCase.main]}\n${importedCase.define("crun")}`,
+  });
+  const looks = async (name: string, tally: string) => {
+    const ran = await node.run(["watch", name, "--once", "--json"], { SHIMCTL_WATCH_TALLY: tally });
+    const { metrics, reason } = ran.json()["watch"] as { metrics: string; reason: string };
+    const success = sampleValue(metrics, "shimctl_last_success_timestamp_seconds");
+    return [ran.code, sampleValue(metrics, "shimctl_state", { state: "in sync" }), success, reason];
+  };
+  const reason = expect.stringMatching(/^Cannot define handler 'crun'.* \(\/etc\/containerd\/[^ ]*:\d+\)$/);
+  expect(await looks("crun", "0 0 0 0")).toEqual([5, 1, 0, reason]);
+  expect(await looks("crun", "9 0 0 1790000000")).toEqual([5, 1, 1_790_000_000, reason]);
+  const [code, inSync, success] = await looks("kata-qemu", "9 0 0 1790000000");
+  expect([code, inSync, Number(success) > 1_790_000_000]).toEqual([0, 1, true]);
+});
+
 test("with a handler file, the owner has exactly what stands in it", async () => {
   using node = Node.of(importedCase);
   const file = `${node.root}.handlers.toml`;
@@ -314,7 +333,8 @@ test("a handler file that gets worse later is told, with the node as it is, and 
   const { text } = await holder.get("/metrics");
   expect(text).toMatch(/shimctl_check_failures_total [1-9]/);
   expect(text).toMatch(/shimctl_handler_served\{.*kata-qemu.*\} 1/);
-  expect((await holder.get("/readyz")).status).toBe(503);
+  const { status, text: reason } = await holder.get("/readyz");
+  expect([status, reason]).toEqual([503, expect.stringContaining(`(${file}:3)`)]);
   node.place("/handlers/handlers.toml", good);
   await holder.until("unchanged");
 });
