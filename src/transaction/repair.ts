@@ -242,6 +242,7 @@ function begin(env: Environment, state: NodeState, operation: string): void {
     previous: [],
     desired: [],
     folders: [],
+    ...(env.caller === undefined ? {} : { caller: env.caller }),
   });
 }
 

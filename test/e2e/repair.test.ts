@@ -124,6 +124,18 @@ for (const engineCase of engineCases) {
       expect([again.code, again.out]).toEqual([0, "nothing to repair\n"]);
     });
 
+    test("log tells who has made a repair", async () => {
+      const node = await installed(engineCase);
+      node.place(engineCase.main, `${node.text(engineCase.main)}3s"\n`);
+      expect((await node.run(mending)).code).toBe(0);
+      const { operations } = (await node.run(["log", "--json"])).json() as {
+        operations: { command: string; caller: unknown }[];
+      };
+      const [install, repair] = operations;
+      expect(repair).toMatchObject({ command: "repair", caller: install?.caller });
+      expect(repair?.caller).toMatchObject({ automatic: false });
+    });
+
     test("a block of ours that was cut short comes back from the record", async () => {
       const node = await installed(engineCase);
       const good = configuration(node);
