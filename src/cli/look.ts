@@ -26,7 +26,8 @@ import { type Report, reportOf, type Unreadable } from "./report.ts";
 /** `watch --once`: one look, and what has to be done then. Nobody is taken to be watching. */
 export async function watchOnce(io: Io, log: Log, parsed: Parsed): Promise<number> {
   const automatic: Parsed = { ...parsed, options: { ...parsed.options, automatic: true } };
-  if (parsed.options.epoch === "now") {
+  // Whoever holds the node goes on with what was now at the first look.
+  if (parsed.options.epoch === "now" && io.env[parentVariable] === undefined) {
     throw new ShimctlError("usage", "Cannot use --epoch now with --once, as each look would be a newer one", {
       hint: "pass the time at which this was decided: --epoch 2026-09-01T12:00:00Z",
     });
@@ -69,6 +70,8 @@ interface Found {
   readonly needs?: Needs;
   readonly key?: string;
   readonly repaired?: boolean;
+  /** Which incarnation this look is, or was where it acted. */
+  readonly epoch?: string | undefined;
   /** All that is asked for is installed, and these go once no pod uses them. */
   readonly leaving?: readonly string[];
 }
@@ -98,12 +101,14 @@ async function look(io: Io, log: Log, parsed: Parsed): Promise<number> {
     found = { owner, node, told: report };
     if ("unreadable" in report) throw report.unreadable;
     found = { owner, node, report };
-    found = { ...found, ...(await neededOn(io, log, parsed, report, request)) };
-    const { needs } = found;
+    const needed = await neededOn(io, log, parsed, report, request);
+    found = { ...found, ...needed };
+    const { needs } = needed;
     const isDrift = needs === "repair";
     const acts =
       needs !== "nothing" && !parsed.options.dryRun && !(isDrift && parsed.options.onDrift === "report");
-    if (acts) {
+    if (!acts) found = { ...found, epoch: needed.outcome.recorded?.epoch };
+    else {
       const outcome = await underLock(io, log, parsed, node, owner, (env) =>
         isDrift ? repair(io, parsed, env, node, request) : run(env, request),
       );
@@ -115,6 +120,7 @@ async function look(io: Io, log: Log, parsed: Parsed): Promise<number> {
         report: after,
         told: after,
         outcome,
+        epoch: outcome.recorded?.epoch,
         ...(outcome.pendingRemoval.length === 0
           ? { needs: "nothing", key: "" }
           : { needs: "install", key: found.key ?? "", leaving: outcome.pendingRemoval }),
@@ -149,7 +155,7 @@ async function neededOn(
   parsed: Parsed,
   report: Report,
   request: Request,
-): Promise<Pick<Found, "outcome" | "needs" | "key" | "leaving">> {
+): Promise<Pick<Found, "needs" | "key" | "leaving"> & { readonly outcome: Outcome }> {
   const { node, record, root, open, running } = report;
   const { owner } = request;
   const env = environment(io, log, parsed, node, () => undefined);
@@ -288,7 +294,7 @@ async function tell(
 
 /** For whoever holds the node: what was found and done. */
 function lookedOf(parsed: Parsed, found: Found, error: ShimctlError | undefined): Looked {
-  const { node, report, outcome, needs = "nothing", key = "", repaired = false } = found;
+  const { node, report, outcome, epoch, needs = "nothing", key = "", repaired = false } = found;
   const changed = found.outcome !== undefined && needs === "nothing" && outcome?.result === "changed";
   const { ready, reason } = readiness(found, error);
   const isOff = report?.result === "broken";
@@ -315,6 +321,7 @@ function lookedOf(parsed: Parsed, found: Found, error: ShimctlError | undefined)
     failed: error !== undefined,
     hopeless: error?.code === "usage" && !error.retryable,
     changed: changed || (repaired && error === undefined),
+    ...(epoch === undefined ? {} : { epoch }),
   };
 }
 

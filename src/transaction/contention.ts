@@ -177,6 +177,7 @@ export function isNewer(
   if (incarnation === undefined) return false;
   const latest = latestOf(orderIn(record, rootFile, owner, now));
   if (latest === undefined) return Object.hasOwn(ownersOf(record, rootFile), owner);
+  if (incarnation.epoch === "now") return true;
   return (compareEpochs(incarnation.epoch, latest.epoch) ?? 0) > 0;
 }
 

@@ -33,7 +33,7 @@ export async function holdNode(io: Io, log: Log, parsed: Parsed): Promise<number
   let argv = process.argv.slice(2);
   if (options.epoch === "now") {
     argv = withoutEpoch(argv);
-    variables["SHIMCTL_EPOCH"] = io.now().toISOString();
+    variables[epochVariable] = "now";
   }
   const name = options.nodeName ?? hostname();
   const { terminationLog: lastWords = terminationLog, distanceMs } = io.watching ?? {};
@@ -100,6 +100,9 @@ export async function holdNode(io: Io, log: Log, parsed: Parsed): Promise<number
               tally = tallyAfter(tally, looked, io.now());
               metrics = looked?.metrics ?? metrics;
               last = looked ?? silentLook;
+              // What was now at the first look stays so: a later one would be another incarnation.
+              if (variables[epochVariable] === "now" && looked?.epoch !== undefined)
+                variables[epochVariable] = looked.epoch;
               if (looked !== undefined) folders.keep(looked.folders);
               take({ kind: "looked", looked });
               giveBackMemory();
@@ -145,6 +148,8 @@ function refuseUnrepeatable({ options, args }: Parsed): void {
     hint: "write it to a file, or pass --once",
   });
 }
+
+const epochVariable = "SHIMCTL_EPOCH";
 
 function withoutEpoch(argv: readonly string[]): string[] {
   const at = argv.indexOf("--epoch");

@@ -25,6 +25,8 @@ export interface Looked {
   readonly hopeless: boolean;
   /** A change was made. */
   readonly changed: boolean;
+  /** Which incarnation of the owner this look was, where it is one. */
+  readonly epoch?: string | undefined;
   /** The node in the words of a monitoring system. */
   readonly metrics?: string | undefined;
 }
@@ -66,6 +68,7 @@ export function parseLooked(text: string): Looked | undefined {
     failed: fieldOf(watch, "failed") === true,
     hopeless: fieldOf(watch, "hopeless") === true,
     changed: fieldOf(watch, "changed") === true,
+    epoch: textIn(watch, "epoch") || undefined,
     metrics: textIn(watch, "metrics") || undefined,
   };
 }

@@ -15,6 +15,9 @@ interface Document {
 const engine = new LiveEngine();
 afterAll(() => engine.stop());
 
+/** As far ahead of the node's clock as an epoch may be, nearly. */
+const future = new Date(Date.now() + 3_000_000).toISOString().replace(/\.\d+Z$/, "Z");
+
 /** A node whose engine runs. */
 function liveNode(): Node {
   const node = Node.of(importedCase);
@@ -320,6 +323,24 @@ test("watch installs, is ready only once the engine serves it, mends drift, and 
   expect(ended.ms).toBeLessThan(1_000);
   expect(node.tree()).toEqual({ ...before, "/termination-log": node.tree()["/termination-log"] ?? "" });
 });
+
+test.each([
+  ["a number", "7", "8"],
+  ["a time that its clock has yet to see", future, future.replace("Z", ".000000001Z")],
+])(
+  "watch --epoch now is newer than %s that is recorded, and stays what it was then",
+  async (_, before, now) => {
+    using node = liveNode();
+    await once(node, "--epoch", before, ...engine.options(node.root));
+    using holder = new Holder(node, engine, ["kata-qemu", "runsc", "--epoch", "now", "--settle", "100ms"]);
+    await holder.until("changed");
+    const epochs = async () => (await node.run(["status", "--json"])).json()["epochs"];
+    expect(await epochs()).toMatchObject({ default: { epoch: now } });
+    node.overwrite(importedCase);
+    await holder.until("repaired");
+    expect(await epochs()).toMatchObject({ default: { epoch: now } });
+  },
+);
 
 test("a handler file that gets worse later is told, with the node as it is, and looked at again", async () => {
   using node = liveNode();
