@@ -17,7 +17,7 @@ import { releaseCommand } from "../transaction/hold.ts";
 import type { Adoption, Outcome } from "../transaction/outcome.ts";
 import type { Request } from "../transaction/request.ts";
 import { type Deferred, preview, run } from "../transaction/run.ts";
-import { stateFolder } from "../transaction/state.ts";
+import { openState, stateFolder } from "../transaction/state.ts";
 import { parseHandlerFile, type ReadFile, resolveAll } from "./handler_file.ts";
 import type { Io } from "./io.ts";
 import { lastingNote, refuseKept, refuseManaged } from "./lasting.ts";
@@ -25,6 +25,7 @@ import type { Log } from "./log.ts";
 import { explained, liveOptions, type Node, openNode } from "./node.ts";
 import { clusterOf, refuseNodeAsk } from "./node_object.ts";
 import { type Parsed, shown } from "./options.ts";
+import { otherOwners } from "./other_owners.ts";
 import { asShimctlError, changeDocument, exitOf, problemText, supersededText } from "./output.ts";
 import { readInput } from "./read_input.ts";
 import { whoRuns } from "./who.ts";
@@ -67,6 +68,12 @@ export async function carryOut(
     if (parsed.options.dryRun && (nodeLabel ?? removeTaint) !== undefined)
       outcome = { ...outcome, notes: [...outcome.notes, "a dry run does not ask the Kubernetes API"] };
     if (note !== undefined) outcome = { ...outcome, notes: [...outcome.notes, note] };
+    if (outcome.result === "unchanged" && outcome.handlers.length === 0) {
+      const { host, site } = node;
+      const { record } = openState((path) => host.real(path), io.now).readRecord();
+      const others = otherOwners(parsed, owner, record, site.rootFile);
+      if (others !== undefined) outcome = { ...outcome, notes: [...outcome.notes, others] };
+    }
   } catch (thrown) {
     const error = await withDiff(node === undefined ? asShimctlError(thrown) : explained(thrown, node.host));
     if (!parsed.options.json) throw error;

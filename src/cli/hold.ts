@@ -11,6 +11,7 @@ import type { Io } from "./io.ts";
 import type { Log } from "./log.ts";
 import { openRootWithState } from "./open_root.ts";
 import { type Parsed, shown } from "./options.ts";
+import { otherOwners } from "./other_owners.ts";
 import { document } from "./output.ts";
 import { whoRuns } from "./who.ts";
 
@@ -34,6 +35,7 @@ export async function hold(io: Io, log: Log, parsed: Parsed, command: "hold" | "
   let before: Holds;
   let after: Holds;
   let wasContended = false;
+  let note: string | undefined;
   try {
     const state = openState((path) => host.real(path), io.now);
     state.refuseNewer();
@@ -55,15 +57,21 @@ export async function hold(io: Io, log: Log, parsed: Parsed, command: "hold" | "
     changeHolds(state, after, who, now);
     if (command === "release")
       wasContended = releaseContended(state, options.all ? undefined : owner, who, now);
+    if (!options.all) note = otherOwners(parsed, owner, state.readRecord().record);
   } finally {
     lock.release();
   }
   const isChanged = wasContended || JSON.stringify(before) !== JSON.stringify(after);
   if (options.json) {
-    const more = { owner: options.all ? null : owner, holds: after };
+    const more = {
+      owner: options.all ? null : owner,
+      holds: after,
+      notes: note === undefined ? [] : [note],
+    };
     io.out(document(command, isChanged ? "changed" : "unchanged", undefined, more));
     return 0;
   }
+  if (note !== undefined) log.warn(note);
   io.out(`${sentence(command, owner, options.all, isChanged, after)}\n`);
   return 0;
 }

@@ -368,6 +368,18 @@ describe("rollback", () => {
   });
 });
 
+for (const command of [["uninstall", "--all"], ["uninstall", "crun"], ["rollback"], ["hold"], ["release"]])
+  test(`${command.join(" ")} names the owners who have handlers, where nobody named one and the usual one has none`, async () => {
+    using node = Node.of(importedCase);
+    await done(node, ["install", "kata-qemu", "--owner", "cluster"]);
+    const words = "owner 'default' has no handlers on this node, and others have: --owner cluster";
+    expect((await done(node, command)).err).toContain(`${words}\n`);
+    expect((await done(node, [...command, "--json"])).json()["notes"]).toContain(words);
+    expect((await done(node, [...command, "--owner", "default"])).err).not.toContain("others have");
+    await done(node, ["install", "crun"]);
+    expect((await done(node, ["hold"])).err).not.toContain("others have");
+  });
+
 describe("log", () => {
   test("lists every operation with what it did, in both forms", async () => {
     using node = Node.of(markedCase);
