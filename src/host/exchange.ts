@@ -59,7 +59,7 @@ export type Exchanged =
   /** What was displaced is what was expected, and is gone. `held`: where leases are, what was displaced still. */
   | { readonly kind: "clean"; readonly held?: Held }
   /** Somebody wrote between the last look and the exchange. */
-  | { readonly kind: "between"; readonly displaced: Displaced }
+  | { readonly kind: "between"; readonly displaced: Displaced; readonly held?: Held }
   /** Somebody keeps the displaced file open for writing: its bytes are not final. */
   | { readonly kind: "open"; readonly displaced: Displaced };
 
@@ -68,7 +68,7 @@ export type Exchanged =
  * exchange may open it to write as long after as the scheduler pleases: the longer it is held, the surer that shows.
  */
 export interface Held {
-  /** What came of those who came to write after all; `undefined`: nobody did, or nothing was written. */
+  /** What came of those who have come to write since the last time; `undefined`: nobody did, or nothing was written. */
   late(): Promise<Between | undefined>;
   /** Whoever comes to write later is not noticed. Harmless when repeated. */
   close(): void;
@@ -229,6 +229,7 @@ const letGoMs = 50;
 
 /** @param bytes the file's, as they were when the lease was taken */
 function holdDisplaced(libc: Libc, fd: number, bytes: Uint8Array): Held {
+  let known = bytes;
   let whole = true;
   let open = true;
   const isWhole = () => {
@@ -237,23 +238,30 @@ function holdDisplaced(libc: Libc, fd: number, bytes: Uint8Array): Held {
     dropLease(libc, fd);
     return false;
   };
-  // Nobody is kept waiting until a restart is through.
+  // Nobody is kept waiting until a restart is through, or until another file is merged.
   const watching = setInterval(isWhole, letGoMs);
   watching.unref();
+  const close = () => {
+    clearInterval(watching);
+    if (open) closeSync(fd);
+    open = false;
+  };
   return {
     async late() {
-      clearInterval(watching);
-      if (isWhole()) return undefined;
+      if (!open || isWhole()) return undefined;
       const settled = await settle(libc, fd, performance.now() + settleMs);
-      if (settled !== undefined && sameBytes(settled.bytes, bytes)) return undefined;
       const displaced = { bytes: settled?.bytes ?? readOpen(fd).bytes, temp: undefined, remove() {} };
-      return { kind: settled === undefined ? "open" : "between", displaced };
+      if (settled === undefined) {
+        // Whoever has it open for so long is not waited for twice.
+        close();
+        return { kind: "open", displaced };
+      }
+      whole = settled.leased;
+      if (sameBytes(settled.bytes, known)) return undefined;
+      known = settled.bytes;
+      return { kind: "between", displaced };
     },
-    close() {
-      clearInterval(watching);
-      if (open) closeSync(fd);
-      open = false;
-    },
+    close,
   };
 }
 
@@ -332,6 +340,12 @@ async function judge(
   const fd = isLooked ? look.fd : openToRead(temp.real);
   // Only we know the temporary name; whoever removed the file there has taken it upon themselves.
   if (fd === undefined) return { kind: "clean" };
+  let isKept = false;
+  const hold = (bytes: Uint8Array) => {
+    if (isLooked) look.keep();
+    isKept = true;
+    return { held: holdDisplaced(libc, fd, bytes) };
+  };
   try {
     const whole = isLooked && look.quiet === "yes" && leaseHolds(libc, fd);
     // Somebody came to write meanwhile, and waits for the lease to go.
@@ -346,12 +360,11 @@ async function judge(
     const clean = sameBytes(settled.bytes, order.expected);
     if (clean) remove();
     flushFolders(target);
-    if (!clean) return { kind: "between", displaced: { bytes: settled.bytes, temp: named, remove } };
-    order.failpoint("cleaned");
-    if (!order.hold || !isLooked || !settled.leased) return { kind: "clean" };
-    look.keep();
-    return { kind: "clean", held: holdDisplaced(libc, fd, settled.bytes) };
+    if (clean) order.failpoint("cleaned");
+    const held = order.hold === true && settled.leased ? hold(settled.bytes) : {};
+    if (clean) return { kind: "clean", ...held };
+    return { kind: "between", displaced: { bytes: settled.bytes, temp: named, remove }, ...held };
   } finally {
-    if (!isLooked) closeSync(fd);
+    if (!isLooked && !isKept) closeSync(fd);
   }
 }

@@ -51,7 +51,7 @@ export interface CommitOptions {
   readonly onKept: (bytes: Uint8Array, why: string) => string | Promise<string>;
   /** How often the edit may be made again on a file that moved, before the caller has to plan anew. */
   readonly again?: number;
-  /** Takes what watches the displaced file until the caller closes it; without it, nobody does. */
+  /** Takes what watches a displaced file until the caller closes it; without it, nobody does. */
   readonly onHeld?: (late: Late) => void;
   /** For tests: called at named points. */
   readonly failpoint?: (point: CommitPoint) => void;
@@ -66,10 +66,16 @@ export interface CommitResult {
   readonly made?: FileEdit;
 }
 
-/** A commit that found nobody else, and may be asked again later whether that was so. */
+/** An exchange that may be asked later whether somebody came to write what it displaced, and again after that. */
 export interface Late {
-  /** Merges what a program wrote that came late. Throws as `commitFile` does. @returns whether one came */
-  merge(): Promise<boolean>;
+  readonly path: string;
+  /**
+   * Merges what a program wrote that came late. Throws as `commitFile` does.
+   *
+   * @param isUndone whether the edit was taken back since: then it is not made again
+   * @returns whether one came
+   */
+  merge(isUndone?: boolean): Promise<boolean>;
   /** Harmless when repeated. */
   close(): void;
 }
@@ -94,8 +100,7 @@ export async function commitFile(host: Host, edit: FileEdit, options: CommitOpti
   const target = locate(host, edit.path, edit.tempDir);
   let commit: Commit = { libc, host, edit, options, target };
   for (let again = 0; ; again++) {
-    const hold = options.onHeld !== undefined;
-    const first = await exchange(commit, commit.edit.before, commit.edit.after, hold);
+    const first = await exchange(commit, commit.edit.before, commit.edit.after);
     if (first.kind === "clean") {
       if (first.held !== undefined) options.onHeld?.(lateOf(commit, first.held));
       return result(commit, edit, false);
@@ -112,14 +117,23 @@ export async function commitFile(host: Host, edit: FileEdit, options: CommitOpti
 }
 
 function lateOf(commit: Commit, held: Held): Late {
+  const { edit } = commit;
   return {
-    async merge() {
+    path: edit.path,
+    async merge(isUndone = false) {
       const between = await held.late();
-      if (between !== undefined) await mergeBack(commit, between);
-      return between !== undefined;
+      if (between === undefined) return false;
+      await mergeBack({ ...commit, edit: isUndone ? undone(edit) : edit }, between);
+      return true;
     },
     close: held.close,
   };
+}
+
+/** What is left of an edit that was taken back: others' lines are merged on what it was made for, and nothing is ours. */
+function undone(edit: FileEdit): FileEdit {
+  const asIs = (bytes: Bytes) => bytes;
+  return { ...edit, after: edit.before, edit: asIs, bare: asIs };
 }
 
 function result(commit: Commit, asked: FileEdit, contended: boolean): CommitResult {
@@ -146,7 +160,7 @@ interface Commit {
   readonly target: Target;
 }
 
-function exchange(commit: Commit, expected: Bytes, next: Bytes, hold = false): Promise<Exchanged> {
+function exchange(commit: Commit, expected: Bytes, next: Bytes): Promise<Exchanged> {
   const { libc, host, edit, options, target } = commit;
   const { mode, labelFrom } = edit;
   const hash = (bytes: Bytes) => (bytes === null ? null : sha256(bytes));
@@ -154,7 +168,7 @@ function exchange(commit: Commit, expected: Bytes, next: Bytes, hold = false): P
     expected,
     next,
     mode,
-    hold,
+    hold: options.onHeld !== undefined,
     labelFrom: labelFrom === undefined ? undefined : host.real(labelFrom),
     announce: async (temp) => {
       const { path, resolved } = target;
@@ -178,6 +192,8 @@ interface Contention {
   readonly displaced: Displaced[];
   /** Versions whose part of ours is ours indeed: nobody else's edit is lost with it. */
   readonly known: Bytes[];
+  /** What watches the displaced files. */
+  readonly late: Late[];
   /** What we put into the file last. */
   installed: Bytes;
 }
@@ -188,18 +204,28 @@ async function mergeBack(commit: Commit, first: Between): Promise<void> {
     hidden: [],
     displaced: [first.displaced],
     known: [edit.before, edit.after],
+    late: [],
     installed: edit.after,
   };
   try {
+    watch(commit, state, first);
     await learn(commit, state, first, edit.before);
     // A version of ours that hid nothing can mislead nobody.
     if (state.hidden.length > 0) await untilQuiet(commit, state);
   } catch (cause) {
+    // What is displaced may be the file again.
+    for (const late of state.late) late.close();
     throw await giveUp(commit, state, cause);
   }
+  for (const late of state.late) options.onHeld?.(late);
   for (const displaced of state.displaced) displaced.remove();
-  flushFolders(target);
+  flushRemoved(state, target);
   options.failpoint?.("cleaned");
+}
+
+/** Whoever comes late to what an exchange displaced is merged on what it was made for. */
+function watch(commit: Commit, state: Contention, result: Exchanged): void {
+  if ("held" in result && result.held !== undefined) state.late.push(lateOf(commit, result.held));
 }
 
 /** Puts lines back until no version that lacks any of them can still come. */
@@ -233,6 +259,7 @@ async function untilQuiet(commit: Commit, state: Contention): Promise<void> {
       state.installed = next;
       state.known.push(next);
       for (const hidden of state.hidden) hidden.shown = true;
+      watch({ ...commit, edit: { ...edit, before: look.bytes, after: next } }, state, result);
       if (result.kind === "clean") continue;
       state.displaced.push(result.displaced);
       await learn(commit, state, result, look.bytes);
@@ -317,7 +344,7 @@ async function giveUp(commit: Commit, state: Contention, cause: unknown): Promis
     kept.push(await options.onKept(displaced.bytes, why));
     displaced.remove();
   }
-  flushFolders(target);
+  flushRemoved(state, target);
   return new ShimctlError(
     "conflict",
     `Cannot edit this file, as it was changed at the same moment and ${why}`,
@@ -332,6 +359,11 @@ async function giveUp(commit: Commit, state: Contention, cause: unknown): Promis
       cause,
     },
   );
+}
+
+/** For what has no name nothing is removed; the folder of a file that went may be gone as well by then. */
+function flushRemoved({ displaced }: Contention, target: Target): void {
+  if (displaced.some(({ temp }) => temp !== undefined)) flushFolders(target);
 }
 
 function bareText(edit: FileEdit, bytes: Bytes): string {

@@ -11,12 +11,13 @@ import { benefitOfDoubt } from "../host/unmounted.ts";
 import { sha256 } from "../sha256.ts";
 import { activate, bringBack, cannotVerify, type RestartLine } from "./activate.ts";
 import { asItWas } from "./as_it_was.ts";
-import { commitFile } from "./commit.ts";
+import { commitFile, type Late } from "./commit.ts";
 import { restartReasonOf } from "./counts.ts";
 import type { Environment } from "./environment.ts";
 import { gather, readEngine, withEdits } from "./gather.ts";
 import { holdsAfter } from "./hold.ts";
 import { type Unfinished, unfinished } from "./journal.ts";
+import { isSettled, lateWords, mergeLate } from "./late.ts";
 import { mergeForeign } from "./merge.ts";
 import { withState } from "./outcome.ts";
 import { cleanFolders, makeFolders, missingFolders, recordOwner, recordUndone } from "./owner.ts";
@@ -47,8 +48,14 @@ export interface Recovery {
  * writes a displaced file; the journal is as it was then
  *
  * @param why it is undone, where that is known: for the journal
+ * @param made what watches the files that the operation displaced, where it is this process's own
  */
-export async function recover(env: Environment, state: NodeState, why?: string): Promise<Recovery> {
+export async function recover(
+  env: Environment,
+  state: NodeState,
+  why?: string,
+  made: readonly Late[] = [],
+): Promise<Recovery> {
   const [operation] = unfinished(state.lastOperation());
   if (operation === undefined) return { outcome: "none", details: [], notes: [] };
   refuseOtherEngine(env, [operation]);
@@ -63,6 +70,14 @@ export async function recover(env: Environment, state: NodeState, why?: string):
     state,
     operation,
     details: [],
+    late: [],
+  };
+  let isUndone = false;
+  const settleLate = async (): Promise<void> => {
+    const all = [await mergeLate(made, isUndone), await mergeLate(work.late)];
+    work.details.push(...all.flatMap(lateWords));
+    const [failure] = all.flatMap(({ failures }) => failures.filter((error) => !isSettled(error)));
+    if (failure !== undefined) throw failure;
   };
   let outcome: "finished" | "undone" = complete ? "finished" : "undone";
   try {
@@ -88,13 +103,17 @@ export async function recover(env: Environment, state: NodeState, why?: string):
         caller: begin.caller,
       });
     } else {
+      isUndone = true;
       await undo(work);
       if (operation.restart !== undefined) await reactivate(work, operation.restart, resumed.against);
       recordUndone(work.env, state, begin.owner, begin.order);
     }
     const reason = outcome === "undone" ? { why: why ?? "it was cut short" } : {};
+    await settleLate();
     state.append(begin.operation, { step: "end", result: outcome, ...reason });
   } catch (error) {
+    // Said with the details; what went wrong first counts.
+    await settleLate().catch(() => undefined);
     if (error instanceof ShimctlError && error.code === "undo-failed")
       state.append(begin.operation, { step: "end", result: "undo failed", code: error.code });
     if (error instanceof ShimctlError && (error.code === "undo-failed" || error.code === "cannot-verify"))
@@ -108,6 +127,8 @@ export async function recover(env: Environment, state: NodeState, why?: string):
         : `the ${begin.command} of owner '${begin.owner}' ${left}`;
     const words = [...work.details, what];
     throw withState(error, words.join("; "), env.host.root);
+  } finally {
+    for (const late of work.late) late.close();
   }
   const verb = outcome === "finished" ? "finished" : "undid";
   const what = begin.command === "repair" ? "a repair" : `an ${begin.command} of owner '${begin.owner}'`;
@@ -161,6 +182,8 @@ interface Work {
   readonly state: NodeState;
   readonly operation: Unfinished;
   readonly details: string[];
+  /** What watches the files that it displaces itself. */
+  readonly late: Late[];
   /** Set where the engine was not seen to serve what was finished. */
   pending?: Pending;
 }
@@ -462,7 +485,7 @@ function proveMerge(
 }
 
 function commit(work: Work, edit: FileEdit): Promise<{ stale: boolean }> {
-  const { env, state, operation, details } = work;
+  const { env, state, operation, details, late } = work;
   // Should we be cut short as well, the next run needs it to merge what we displaced.
   if (edit.before !== null) state.store(edit.before);
   return commitFile(env.host, edit, {
@@ -474,6 +497,7 @@ function commit(work: Work, edit: FileEdit): Promise<{ stale: boolean }> {
       details.push(`kept another program's version of ${edit.path} as ${kept}`);
       return kept;
     },
+    onHeld: (held) => late.push(held),
   });
 }
 

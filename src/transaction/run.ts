@@ -23,6 +23,7 @@ import { isRecorded, type Latest, latestOf, takeTurn } from "./epoch.ts";
 import { isStill, readEngine } from "./gather.ts";
 import { holdOf, holdsAfter } from "./hold.ts";
 import { unfinished } from "./journal.ts";
+import { isSettled, lateWords, mergeLate } from "./late.ts";
 import { type Adoption, type Change, type Outcome, type Proof, withState } from "./outcome.ts";
 import { cleanFolders, makeFolders, missingFolders, recordOwner } from "./owner.ts";
 import { adoptedIn, adoptsAny, type Planned, prepare, recordedOf, refuseUnwritable } from "./plan.ts";
@@ -106,9 +107,14 @@ export async function run(env: Environment, ask: Request | Deferred): Promise<Ou
 }
 
 /** Finishes or undoes what is open. Nearly always nothing is, and what would do it need not be loaded. */
-async function recoverOpen(env: Environment, state: NodeState, why?: string): Promise<Recovery> {
+async function recoverOpen(
+  env: Environment,
+  state: NodeState,
+  why?: string,
+  late?: readonly Late[],
+): Promise<Recovery> {
   if (unfinished(state.lastOperation()).length === 0) return { outcome: "none", details: [], notes: [] };
-  return (await import("./recover.ts")).recover(env, state, why);
+  return (await import("./recover.ts")).recover(env, state, why, late);
 }
 
 /**
@@ -188,7 +194,10 @@ async function change(
   } catch (error) {
     // What could not be verified stays open: there is no evidence against it.
     const open = error instanceof ShimctlError && error.code === "cannot-verify";
-    throw progress.first === undefined || open ? error : await undone(env, state, progress, error);
+    if (progress.first === undefined) throw error;
+    if (!open) throw await undone(env, state, progress, error);
+    const words = lateWords(await mergeLate(progress.late));
+    throw words.length === 0 ? error : withState(error, words.join("; "), env.host.root);
   } finally {
     for (const late of progress.late) late.close();
   }
@@ -366,11 +375,11 @@ async function inEffect(
 async function undone(
   env: Environment,
   state: NodeState,
-  { changes, complete }: Progress,
+  { changes, complete, late }: Progress,
   error: unknown,
 ): Promise<ShimctlError> {
   try {
-    const { outcome: became, details } = await recoverOpen(env, state, reasonOf(error));
+    const { outcome: became, details } = await recoverOpen(env, state, reasonOf(error), late);
     const words = {
       finished: "the change was made and recorded all the same",
       undone: changes.length > 0 ? "the change was undone" : "nothing of the change is in place",
@@ -513,8 +522,13 @@ async function finish(
   const record = recordOwner(env, state, owner, planned.handlers, left);
   progress.hold = holdOf(record, owner, env.now());
   // As late as can be, and while a run that is cut short would still be finished.
-  for (const late of progress.late) await late.merge();
-  state.append(operation, { step: "end", result: "changed" });
+  const late = await mergeLate(progress.late);
+  const open = late.failures.find((each) => !isSettled(each));
+  if (open === undefined) state.append(operation, { step: "end", result: "changed" });
+  const failure = open ?? late.failures[0];
+  if (failure === undefined) return;
+  const failures = late.failures.filter((each) => each !== failure);
+  throw withState(failure, lateWords({ ...late, failures }).join("; "), env.host.root);
 }
 
 /** An empty plan writes nothing, but for a record that says something else than the files. @returns the hold it leaves */

@@ -1,16 +1,35 @@
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
-import { closeSync, mkdtempSync, openSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import {
+  closeSync,
+  existsSync,
+  fstatSync,
+  mkdtempSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import process from "node:process";
 import type { FileEdit } from "../../src/engine/backend.ts";
+import { ShimctlError } from "../../src/error.ts";
+import type { CommitPoint } from "../../src/host/exchange.ts";
+import { loadLibc } from "../../src/host/libc/libc.ts";
 import { openHost } from "../../src/host/root.ts";
+import type { Activation } from "../../src/transaction/activation.ts";
 import { type CommitIntent, commitFile, type Late } from "../../src/transaction/commit.ts";
+import type { Environment } from "../../src/transaction/environment.ts";
 import { parseJournal } from "../../src/transaction/journal.ts";
+import type { Request } from "../../src/transaction/request.ts";
+import { run } from "../../src/transaction/run.ts";
 import { compiled } from "../support/binary.ts";
+import { FakeEngine } from "../support/fake_engine.ts";
 import { LiveEngine } from "../support/live_engine.ts";
 import { Node } from "../support/node.ts";
+import { environmentOf, installing } from "../support/transaction.ts";
 
 /**
  * A program that has looked a path up, and opens what stood there only after another file has taken its place: the
@@ -25,6 +44,17 @@ class Straggler {
 
   get path(): string {
     return `/proc/${process.pid}/fd/${this.#fd}`;
+  }
+
+  /** Returns when a line is about to be appended, and waits until the file may be written. */
+  append(line: string): void {
+    spawn("sh", ["-c", `printf '%s\\n' '${line}' >>${this.path}`], { stdio: "ignore" });
+    const waits = new RegExp(`LEASE +BREAKING .*:${fstatSync(this.#fd).ino} `);
+    const deadline = Date.now() + 10_000;
+    while (!waits.test(readFileSync("/proc/locks", "utf8"))) {
+      if (Date.now() > deadline) throw new Error("nobody watches it");
+      Bun.sleepSync(1);
+    }
   }
 
   [Symbol.dispose](): void {
@@ -44,8 +74,13 @@ beforeAll(() => {
 afterAll(() => rmSync(folder, { recursive: true }));
 let runs = 0;
 
-/** A commit that nobody disturbed, and what watches over it. */
-async function committed() {
+interface Disturbed {
+  readonly contended?: boolean;
+  readonly failpoint?: (point: CommitPoint, straggler: Straggler) => void;
+}
+
+/** A commit that nobody disturbed, unless that is said, and what watches over it. */
+async function committed({ contended = false, failpoint }: Disturbed = {}) {
   const root = mkdtempSync(`${folder}/${++runs}-`);
   const target = `${root}/config.toml`;
   writeFileSync(target, base);
@@ -67,20 +102,21 @@ async function committed() {
     retries: 5,
     onKept: (content) => `store/${kept.push(text(content))}`,
     onHeld: (each) => late.push(each),
+    failpoint: (point) => failpoint?.(point, straggler),
   });
-  expect([result.contended, result.stale]).toEqual([false, false]);
-  const [only] = late;
-  if (only === undefined) throw new Error("nothing watches over it");
+  expect([result.contended, result.stale]).toEqual([contended, false]);
+  const [first] = late;
+  if (first === undefined) throw new Error("nothing watches over it");
   return {
     straggler,
-    late: only,
+    late: first,
     kept,
     intents,
     now: () => readFileSync(target, "utf8"),
     put: (content: string) => writeFileSync(target, content),
     names: () => readdirSync(root),
     [Symbol.dispose]() {
-      only.close();
+      for (const each of late) each.close();
       straggler[Symbol.dispose]();
     },
   };
@@ -151,6 +187,42 @@ describe("a program that opens the displaced file after the commit", () => {
   });
 });
 
+test("a program that comes after it was asked whether one has does not wait, and is found the next time", async () => {
+  using it = await committed();
+  expect(await it.late.merge()).toBe(false);
+  const started = performance.now();
+  await append(it.straggler.path, "late = 1");
+  expect(performance.now() - started).toBeLessThan(10_000);
+  expect(await it.late.merge()).toBe(true);
+  await append(it.straggler.path, "later = 2");
+  expect(await it.late.merge()).toBe(true);
+  expect(it.now()).toBe(`${base}late = 1\nlater = 2\n${ours}`);
+  expect(await it.late.merge()).toBe(false);
+});
+
+test("a program that comes after one that was met while the file was written finds its line beside that one's", async () => {
+  let isMet = false;
+  using it = await committed({
+    contended: true,
+    failpoint(point, straggler) {
+      if (point !== "compared" || isMet) return;
+      isMet = true;
+      straggler.append("between = 1");
+    },
+  });
+  await append(it.straggler.path, "late = 1");
+  expect(await it.late.merge()).toBe(true);
+  expect(it.now()).toBe(`${base}between = 1\nlate = 1\n${ours}`);
+});
+
+test("a line that comes when the edit was taken back does not bring it back", async () => {
+  using it = await committed();
+  it.put(base);
+  await append(it.straggler.path, "late = 1");
+  expect(await it.late.merge(true)).toBe(true);
+  expect(it.now()).toBe(`${base}late = 1\n`);
+});
+
 test("nobody came: nothing is done", async () => {
   using it = await committed();
   expect(await it.late.merge()).toBe(false);
@@ -187,4 +259,131 @@ describe("a line that comes while the engine is restarted", () => {
       expect(node.text()).toBe(`${config}# late\n`);
     });
   }
+});
+
+describe("a line that comes late in a run", () => {
+  const rootFile = "/etc/containerd/config.toml";
+  const config = "# theirs\nversion = 3\n";
+  const uninstalling = (names: "all" | string[]): Request => ({
+    ...installing(),
+    intent: { command: "uninstall", names },
+  });
+
+  class Setup {
+    readonly node: Node;
+    readonly engine: FakeEngine;
+    readonly #open: Straggler[] = [];
+
+    constructor(version = "2.1.9", content = config) {
+      this.node = new Node(version, content);
+      this.engine = new FakeEngine(() => environmentOf(this.node));
+    }
+
+    straggler(path = rootFile): Straggler {
+      const straggler = new Straggler(this.node.root + path);
+      this.#open.push(straggler);
+      return straggler;
+    }
+
+    async run(request: Request, more: Partial<Activation> = {}, onStep?: (step: string) => void) {
+      const env: Environment = {
+        ...environmentOf(this.node, onStep),
+        activation: this.engine.activation(more),
+      };
+      return run(env, request);
+    }
+
+    async fails(request: Request, more: Partial<Activation> = {}, onStep?: (step: string) => void) {
+      const error = await this.run(request, more, onStep).then(
+        () => undefined,
+        (thrown: unknown) => thrown,
+      );
+      if (error instanceof ShimctlError) return error;
+      throw new Error("it did not fail", { cause: error });
+    }
+
+    get kept(): string[] {
+      const kept = `${this.node.root}/var/lib/shimctl/conflict`;
+      return existsSync(kept) ? readdirSync(kept).map((name) => readFileSync(`${kept}/${name}`, "utf8")) : [];
+    }
+
+    get ended(): unknown {
+      const last = parseJournal(this.node.text("/var/lib/shimctl/journal")).at(-1);
+      return last?.step === "end" ? last.result : last?.step;
+    }
+
+    [Symbol.dispose](): void {
+      for (const each of this.#open) each[Symbol.dispose]();
+      this.node[Symbol.dispose]();
+    }
+  }
+
+  beforeAll(async () => {
+    await loadLibc();
+  });
+
+  test("is in the file that is left when the change is undone", async () => {
+    using it = new Setup();
+    const straggler = it.straggler();
+    it.engine.fault = (handlers) => (handlers.includes("kata-qemu") ? "unit fails" : "none");
+    it.engine.onRestart = () => {
+      it.engine.onRestart = () => undefined;
+      straggler.append("# late");
+    };
+    const { code, facts } = await it.fails(installing("kata-qemu"));
+    expect([code, facts.state]).toEqual([
+      "engine-failed",
+      `merged an edit of another program back into ${rootFile}; the change was undone`,
+    ]);
+    expect([it.node.text(), it.ended]).toEqual([`${config}# late\n`, "undone"]);
+  });
+
+  test("is in the file when it comes to what undoing has displaced", async () => {
+    using it = new Setup();
+    it.engine.fault = (handlers) => (handlers.includes("kata-qemu") ? "unit fails" : "none");
+    it.engine.onRestart = () => {
+      const straggler = it.straggler();
+      it.engine.onRestart = () => straggler.append("# late");
+    };
+    expect((await it.fails(installing("kata-qemu"))).code).toBe("engine-failed");
+    expect([it.node.text(), it.ended]).toEqual([`${config}# late\n`, "undone"]);
+  });
+
+  test("is in the file when the engine does not answer after the change", async () => {
+    using it = new Setup();
+    const straggler = it.straggler();
+    it.engine.fault = () => "silent";
+    it.engine.onRestart = () => straggler.append("# late");
+    expect((await it.fails(installing("kata-qemu"), { verifyTimeoutMs: 200 })).code).toBe("cannot-verify");
+    expect(it.node.text().split("\n")).toContain("# late");
+    expect(it.node.text()).toContain("shimctl shared");
+  });
+
+  test("is in the file when the engine does not answer after the change was undone either", async () => {
+    using it = new Setup();
+    const straggler = it.straggler();
+    it.engine.fault = () => "silent";
+    it.engine.onRestart = () => {
+      it.engine.onRestart = () => straggler.append("# late");
+    };
+    const options = { verifyTimeoutMs: 200, undoOnTimeout: true };
+    expect((await it.fails(installing("kata-qemu"), options)).code).toBe("undo-failed");
+    expect([it.node.text(), it.ended]).toEqual([`${config}# late\n`, "undo failed"]);
+  });
+
+  test("is not lost with one in another file that cannot be merged", async () => {
+    using it = new Setup();
+    await it.run(installing("kata-qemu"));
+    const one = it.straggler();
+    const other = it.straggler("/etc/containerd/conf.d/50-shimctl-default.toml");
+    await it.fails(uninstalling("all"), {}, (step) => {
+      if (step !== "record") return;
+      one.append('[plugins."half');
+      other.append("# late");
+    });
+    expect(it.node.text()).toBe(config);
+    expect(it.kept.map((kept) => kept.split("\n").at(-2))).toEqual(
+      expect.arrayContaining(["# late", '[plugins."half']),
+    );
+  });
 });
