@@ -53,6 +53,8 @@ export interface CommitOptions {
   readonly again?: number;
   /** Takes what watches a displaced file until the caller closes it; without it, nobody does. */
   readonly onHeld?: (late: Late) => void;
+  /** Throws where the engine could not work with what a late merge makes: nobody looks at the file again after it. */
+  readonly prove?: (current: Bytes, merged: Bytes) => void;
   /** For tests: called at named points. */
   readonly failpoint?: (point: CommitPoint) => void;
 }
@@ -117,13 +119,13 @@ export async function commitFile(host: Host, edit: FileEdit, options: CommitOpti
 }
 
 function lateOf(commit: Commit, held: Held): Late {
-  const { edit } = commit;
+  const { edit, options } = commit;
   return {
     path: edit.path,
     async merge(isUndone = false) {
       const between = await held.late();
       if (between === undefined) return false;
-      await mergeBack({ ...commit, edit: isUndone ? undone(edit) : edit }, between);
+      await mergeBack({ ...commit, edit: isUndone ? undone(edit) : edit, prove: options.prove }, between);
       return true;
     },
     close: held.close,
@@ -158,6 +160,8 @@ interface Commit {
   readonly edit: FileEdit;
   readonly options: CommitOptions;
   readonly target: Target;
+  /** For what is merged late. */
+  readonly prove?: CommitOptions["prove"];
 }
 
 function exchange(commit: Commit, expected: Bytes, next: Bytes): Promise<Exchanged> {
@@ -250,6 +254,7 @@ async function untilQuiet(commit: Commit, state: Contention): Promise<void> {
       if (performance.now() >= end) throw new Giving("other programs keep writing it");
       const base = whole === "" && look.bytes === null ? null : fromText(whole);
       const next = edit.edit(base);
+      prove(commit, look.bytes, next);
       // Writers may go on while the temporary file is written.
       look.close();
       const result = await exchange(commit, look.bytes, next);
@@ -306,6 +311,15 @@ function mergeOrGive(base: string, ours: string, theirs: string): string {
   const merge = mergeForeign(base, ours, theirs);
   if ("merged" in merge) return merge.merged;
   throw new Giving("two programs changed the same lines");
+}
+
+function prove(commit: Commit, current: Bytes, merged: Bytes): void {
+  try {
+    commit.prove?.(current, merged);
+  } catch (error) {
+    if (!(error instanceof ShimctlError)) throw error;
+    throw new Giving("the engine could not work with both", { cause: error });
+  }
 }
 
 /** Waits for a change of the file; false when there was none until `deadline`. */

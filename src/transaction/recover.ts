@@ -7,20 +7,20 @@ import { leaseHolds } from "../host/lease.ts";
 import { type Libc, loadLibc } from "../host/libc/libc.ts";
 import { removeState } from "../host/state.ts";
 import { partOf, tempName } from "../host/temp_name.ts";
-import { benefitOfDoubt } from "../host/unmounted.ts";
 import { sha256 } from "../sha256.ts";
 import { activate, bringBack, cannotVerify, type RestartLine } from "./activate.ts";
 import { asItWas } from "./as_it_was.ts";
 import { commitFile, type Late } from "./commit.ts";
 import { restartReasonOf } from "./counts.ts";
 import type { Environment } from "./environment.ts";
-import { gather, readEngine, withEdits } from "./gather.ts";
+import { gather, readEngine } from "./gather.ts";
 import { holdsAfter } from "./hold.ts";
 import { type Unfinished, unfinished } from "./journal.ts";
 import { isSettled, lateWords, mergeLate } from "./late.ts";
 import { mergeForeign } from "./merge.ts";
 import { withState } from "./outcome.ts";
 import { cleanFolders, makeFolders, missingFolders, recordOwner, recordUndone } from "./owner.ts";
+import { proveMerge } from "./prove_merge.ts";
 import { rebuildRecord } from "./rebuild.ts";
 import { adoptedBy, type Pending, rootOf, withOwner, withRoot } from "./record.ts";
 import { holdAgain } from "./restraint.ts";
@@ -416,7 +416,7 @@ async function mergeBack(work: Work, intent: IntentLine, theirs: Uint8Array): Pr
     if (current === null || result === undefined || "conflict" in result)
       throw new ShimctlError("conflict", "Cannot merge two edits of the same lines", { path });
     const merged = new Uint8Array(Buffer.from(result.merged, "latin1"));
-    if (!sameBytes(merged, current)) proveMerge(env, path, current, theirs, merged);
+    if (!sameBytes(merged, current)) proveMerge(env, path, current, merged, theirs);
     return merged;
   };
   for (let attempt = 0; attempt < attempts; attempt++) {
@@ -449,41 +449,6 @@ function editOf(
   return { path, before, after, edit, bare: (bytes) => bytes };
 }
 
-/**
- * Two edits that merge line by line may be nonsense together, as when both define one table. Only what the
- * engine can read, and what breaks no rule that was kept before, may take the place of a file that works.
- * Throws ShimctlError `conflict`
- */
-function proveMerge(
-  env: Environment,
-  path: string,
-  current: Uint8Array,
-  theirs: Uint8Array,
-  merged: Uint8Array,
-): void {
-  const { host, backend, site } = env;
-  const errorsOf = (view: EngineView) =>
-    view
-      .check(benefitOfDoubt(host))
-      .filter((problem) => problem.severity === "error")
-      .map(({ rule, handler, message }) => JSON.stringify([rule, handler, message]));
-  const broken = (why: string, cause?: unknown) =>
-    new ShimctlError("conflict", `Cannot merge two edits, as ${why}`, { path, cause });
-  let added: string[];
-  try {
-    const { seen, view } = readEngine(host, backend, site);
-    const readWith = (bytes: Uint8Array) =>
-      backend.read(site, withEdits(host, backend, site, seen, [editOf(path, current, bytes)]));
-    // What its own writer left unreadable is no edit, but a piece of one.
-    readWith(theirs);
-    const before = new Set(errorsOf(view));
-    added = errorsOf(readWith(merged)).filter((error) => !before.has(error));
-  } catch (cause) {
-    throw broken("the engine could not read one of them, or the result", cause);
-  }
-  if (added.length > 0) throw broken("the result would break a rule of the engine");
-}
-
 function commit(work: Work, edit: FileEdit): Promise<{ stale: boolean }> {
   const { env, state, operation, details, late } = work;
   // Should we be cut short as well, the next run needs it to merge what we displaced.
@@ -498,6 +463,7 @@ function commit(work: Work, edit: FileEdit): Promise<{ stale: boolean }> {
       return kept;
     },
     onHeld: (held) => late.push(held),
+    prove: (current, merged) => proveMerge(env, edit.path, current, merged),
   });
 }
 

@@ -27,6 +27,7 @@ import { isSettled, lateWords, mergeLate } from "./late.ts";
 import { type Adoption, type Change, type Outcome, type Proof, withState } from "./outcome.ts";
 import { cleanFolders, makeFolders, missingFolders, recordOwner } from "./owner.ts";
 import { adoptedIn, adoptsAny, type Planned, prepare, recordedOf, refuseUnwritable } from "./plan.ts";
+import { proveMerge } from "./prove_merge.ts";
 import { knownRecord, rebuildRecord } from "./rebuild.ts";
 import { type Hold, handlersIn, type NodeRecord, orderIn, type Pending, rootOf } from "./record.ts";
 import type { Recovery } from "./recover.ts";
@@ -488,6 +489,7 @@ async function commit(
       return store;
     },
     onHeld: (held) => late.push(held),
+    prove: (current, merged) => proveMerge(env, edit.path, current, merged),
   });
   if (result.stale) return undefined;
   const made = result.made ?? edit;

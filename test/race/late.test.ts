@@ -77,10 +77,11 @@ let runs = 0;
 interface Disturbed {
   readonly contended?: boolean;
   readonly failpoint?: (point: CommitPoint, straggler: Straggler) => void;
+  readonly prove?: (merged: string) => void;
 }
 
 /** A commit that nobody disturbed, unless that is said, and what watches over it. */
-async function committed({ contended = false, failpoint }: Disturbed = {}) {
+async function committed({ contended = false, failpoint, prove }: Disturbed = {}) {
   const root = mkdtempSync(`${folder}/${++runs}-`);
   const target = `${root}/config.toml`;
   writeFileSync(target, base);
@@ -102,6 +103,7 @@ async function committed({ contended = false, failpoint }: Disturbed = {}) {
     retries: 5,
     onKept: (content) => `store/${kept.push(text(content))}`,
     onHeld: (each) => late.push(each),
+    prove: (_, merged) => prove?.(text(merged)),
     failpoint: (point) => failpoint?.(point, straggler),
   });
   expect([result.contended, result.stale]).toEqual([contended, false]);
@@ -215,6 +217,20 @@ test("a program that comes after one that was met while the file was written fin
   expect(it.now()).toBe(`${base}between = 1\nlate = 1\n${ours}`);
 });
 
+test("what the engine could not work with is kept aside, and said", async () => {
+  using it = await committed({
+    prove(merged) {
+      if (merged.includes("late")) throw new ShimctlError("conflict", "Made up");
+    },
+  });
+  await append(it.straggler.path, "late = 1");
+  await expect(it.late.merge()).rejects.toMatchObject({
+    code: "conflict",
+    message: expect.stringContaining("the engine could not work with both"),
+  });
+  expect([it.now(), it.kept]).toEqual([base + ours, [`${base}late = 1\n`]]);
+});
+
 test("a line that comes when the edit was taken back does not bring it back", async () => {
   using it = await committed();
   it.put(base);
@@ -264,6 +280,7 @@ describe("a line that comes while the engine is restarted", () => {
 describe("a line that comes late in a run", () => {
   const rootFile = "/etc/containerd/config.toml";
   const config = "# theirs\nversion = 3\n";
+  const runc = `version = 2\n[plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]\n  runtime_type = "io.containerd.runc.v2"\n`;
   const uninstalling = (names: "all" | string[]): Request => ({
     ...installing(),
     intent: { command: "uninstall", names },
@@ -369,6 +386,22 @@ describe("a line that comes late in a run", () => {
     const options = { verifyTimeoutMs: 200, undoOnTimeout: true };
     expect((await it.fails(installing("kata-qemu"), options)).code).toBe("undo-failed");
     expect([it.node.text(), it.ended]).toEqual([`${config}# late\n`, "undo failed"]);
+  });
+
+  test("is kept aside where the engine would not start with it any more", async () => {
+    using it = new Setup("1.7.24", runc);
+    await it.run(installing("kata-qemu", "crun"));
+    const straggler = it.straggler();
+    const line = '[plugins."io.containerd.grpc.v1.cri".containerd]\n  default_runtime_name = "kata-qemu"';
+    const error = await it.fails(uninstalling(["kata-qemu"]), {}, (step) => {
+      if (step === "record") straggler.append(line);
+    });
+    expect([error.code, error.facts.state]).toEqual([
+      "conflict",
+      expect.stringContaining("the change was made and recorded all the same"),
+    ]);
+    expect(it.node.text()).not.toContain("default_runtime_name");
+    expect([it.kept.some((kept) => kept.endsWith(`${line}\n`)), it.ended]).toEqual([true, "changed"]);
   });
 
   test("is not lost with one in another file that cannot be merged", async () => {
