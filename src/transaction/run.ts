@@ -159,6 +159,8 @@ interface Progress {
   readonly adopting: FileEdit[];
   /** What watches the files that were displaced. */
   readonly late: Late[];
+  /** The files into which a late edit of another program was merged, after the engine had read them. */
+  mergedLate: readonly string[];
   first: Planned | undefined;
   /** The last one that was carried out. */
   last: Planned | undefined;
@@ -182,6 +184,7 @@ async function change(
     changes: [],
     adopting: [],
     late: [],
+    mergedLate: [],
     first: undefined,
     last: undefined,
     ground: undefined,
@@ -223,6 +226,7 @@ async function changeUntilStill(
       const first = progress.first ?? planned;
       const effected = await inEffect(env, state, operation, request, planned, progress);
       const { previous, expectation, proof } = first;
+      const { mergedLate: late } = progress;
       const proved: Proof = { ...proof, served: effected.served ? "passed" : "not run" };
       const foreign = progress.ground?.foreign ?? (await staged(env, state, planned.seen));
       const also =
@@ -238,12 +242,12 @@ async function changeUntilStill(
           warnings: [...planned.warnings, ...progress.shared],
         },
         squash(changes),
-        [...notes, ...clusterNotes, ...first.notes, ...also],
+        [...notes, ...clusterNotes, ...first.notes, ...also, ...lateWords({ paths: late, failures: [] })],
         {
           restart: effected.restart,
           adopted: adoptions(progress.adopting),
           pendingRemoval: [...progress.inUse],
-          pendingForeign: effected.restart.done ? [] : foreign,
+          pendingForeign: effected.restart.done ? late : foreign,
           hold: progress.hold,
         },
       );
@@ -525,6 +529,7 @@ async function finish(
   progress.hold = holdOf(record, owner, env.now());
   // As late as can be, and while a run that is cut short would still be finished.
   const late = await mergeLate(progress.late);
+  progress.mergedLate = late.paths;
   const open = late.failures.find((each) => !isSettled(each));
   if (open === undefined) state.append(operation, { step: "end", result: "changed" });
   const failure = open ?? late.failures[0];

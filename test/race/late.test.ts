@@ -339,6 +339,18 @@ describe("a line that comes late in a run", () => {
     await loadLibc();
   });
 
+  test("is said, and that the engine does not run with it yet", async () => {
+    using it = new Setup();
+    const straggler = it.straggler();
+    it.engine.onRestart = () => straggler.append("# late");
+    const { notes, pendingForeign } = await it.run(installing("kata-qemu"));
+    expect([notes, pendingForeign]).toEqual([
+      [`merged an edit of another program back into ${rootFile}`],
+      [rootFile],
+    ]);
+    expect(it.node.text().split("\n")).toContain("# late");
+  });
+
   test("is in the file that is left when the change is undone", async () => {
     using it = new Setup();
     const straggler = it.straggler();
