@@ -1,21 +1,24 @@
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
-import { type ChildProcess, spawn } from "node:child_process";
+import { spawn } from "node:child_process";
 import { once } from "node:events";
 import {
+  closeSync,
   mkdirSync,
   mkdtempSync,
+  openSync,
   readdirSync,
   readFileSync,
   renameSync,
   rmSync,
   writeFileSync,
+  writeSync,
 } from "node:fs";
 import { tmpdir } from "node:os";
-import process from "node:process";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { FileEdit } from "../../src/engine/backend.ts";
 import { ShimctlError } from "../../src/error.ts";
 import type { CommitPoint } from "../../src/host/exchange.ts";
+import { leaseHolds } from "../../src/host/lease.ts";
 import { type Libc, loadLibc } from "../../src/host/libc/libc.ts";
 import { openHost } from "../../src/host/root.ts";
 import { type CommitIntent, type CommitOptions, commitFile } from "../../src/transaction/commit.ts";
@@ -24,12 +27,14 @@ let folder = "";
 let libc: Libc;
 let call: Libc["renameat2"];
 let exchangeCall: Libc["renameat2"];
+let fcntl: Libc["fcntl"];
 /** Called just before the kernel is asked to exchange: after our last look. */
 const beforeExchange = new Map<string, () => void>();
 beforeAll(async () => {
   folder = mkdtempSync(`${tmpdir()}/shimctl-interleaving-`);
   libc = await loadLibc();
   call = libc.renameat2;
+  fcntl = libc.fcntl;
   libc.renameat2 = (from, to, flags) => {
     for (const path of [from, to]) {
       const name = new TextDecoder().decode(path).slice(0, -1);
@@ -110,6 +115,8 @@ const moments = [
 ] as const;
 
 const pairsAtOnce = 100;
+/** How long a commit stays for a program that has read a version of it. */
+const staysMs = 2_000;
 
 /** One turn of a foreign program: it reads at one moment and renames at a later one. */
 interface Turn {
@@ -118,6 +125,13 @@ interface Turn {
 }
 
 async function play(turns: readonly Turn[]): Promise<string[]> {
+  let problems: string[] | undefined;
+  while (problems === undefined) problems = await playOnce(turns);
+  return problems;
+}
+
+/** `undefined`: a machine that is busy let the program rename only when no commit stays for it any more. */
+async function playOnce(turns: readonly Turn[]): Promise<string[] | undefined> {
   const box = sandbox(base);
   const copies = new Map<Turn, string>();
   const written: string[] = [];
@@ -141,12 +155,15 @@ async function play(turns: readonly Turn[]): Promise<string[]> {
   };
   beforeExchange.set(box.target, () => point("window"));
   let settled: Promise<void> | undefined;
+  let tooLate = false;
   const late = async () => {
     const start = performance.now();
     for (const [moment, delay] of moments.entries()) {
       if (typeof delay !== "number") continue;
       await sleep(Math.max(0, start + delay - performance.now()));
+      const before = written.length;
       at(moment);
+      if (written.length > before && performance.now() >= start + staysMs) tooLate = true;
     }
   };
   const result = await box.commit(
@@ -159,6 +176,7 @@ async function play(turns: readonly Turn[]): Promise<string[]> {
     },
   );
   await settled;
+  if (tooLate) return undefined;
   if (result.stale) return [];
   return [
     ...written.filter((line) => !box.now().includes(line)).map((line) => `lost ${line}: ${box.now()}`),
@@ -184,13 +202,13 @@ describe("a program that renames its own version over the file", () => {
       turns.flatMap((other) => (one.renames <= other.reads ? [[one, other]] : [])),
     );
     const problems: string[] = [];
-    // All at once they would keep one another from their turn, for longer than a commit stays to merge.
+    // All at once they would keep one another from their turn, for longer than a commit stays for them.
     for (let first = 0; first < pairs.length; first += pairsAtOnce) {
       const some = await Promise.all(pairs.slice(first, first + pairsAtOnce).map(play));
       problems.push(...some.flat());
     }
     expect(problems).toEqual([]);
-  }, 120_000);
+  }, 300_000);
 });
 
 async function failure(promise: Promise<unknown>): Promise<ShimctlError> {
@@ -297,11 +315,10 @@ describe("a file system without RENAME_EXCHANGE", () => {
     const box = sandbox(base);
     exchangeCall = () => -22;
     try {
-      const child = appender(box.target, 300);
-      await child.opened;
+      const opened = performance.now();
+      using _ = new Appender(box.target, () => performance.now() >= opened + 300);
       // Within the patience for open files the appender ends: the plan is stale, and made anew.
       expect((await box.commit()).stale).toBe(true);
-      await child.ended;
       const before = bytes(box.now());
       expect(await box.commit({ before, after: add(before) })).toEqual({ contended: false, stale: false });
       expect(box.now()).toBe(`${base}appended = 1\n${ourBlock}`);
@@ -312,59 +329,81 @@ describe("a file system without RENAME_EXCHANGE", () => {
   });
 });
 
-/** A program that holds the file open for a while before it appends a line. */
-function appender(target: string, holdMs: number) {
-  const script = `const fs = require("fs"); const fd = fs.openSync(${JSON.stringify(target)}, "a"); console.log("open");
-    setTimeout(() => { fs.writeSync(fd, "appended = 1\\n"); fs.closeSync(fd); }, ${holdMs});`;
-  const child: ChildProcess = spawn(process.execPath, ["-e", script], {
-    stdio: ["ignore", "pipe", "inherit"],
-  });
-  return {
-    opened: child.stdout === null ? Promise.reject(new Error("no pipe")) : once(child.stdout, "data"),
-    ended: once(child, "exit"),
-  };
+/**
+ * A program that holds the file open and then appends a line. It ends when we look whether it still has the file
+ * open, and its time is over: at any other moment it would be the machine that says which of us is first.
+ */
+class Appender {
+  readonly #fd: number;
+  #isOpen = true;
+
+  constructor(target: string, isOver: () => boolean) {
+    this.#fd = openSync(target, "a");
+    libc.fcntl = (fd, command, argument) => {
+      if (isOver()) this.end();
+      return fcntl(fd, command, argument);
+    };
+  }
+
+  end(): void {
+    if (!this.#isOpen) return;
+    this.#isOpen = false;
+    writeSync(this.#fd, "appended = 1\n");
+    closeSync(this.#fd);
+  }
+
+  [Symbol.dispose](): void {
+    libc.fcntl = fcntl;
+    this.end();
+  }
 }
 
 describe("a program that has the file open for writing", () => {
   test("for longer than we wait is exchanged under, and its line is merged", async () => {
     const box = sandbox(base);
-    const child = appender(box.target, 3_000);
-    await child.opened;
-    expect(await box.commit()).toEqual({ contended: true, stale: false });
-    await child.ended;
+    let exchanged = Number.POSITIVE_INFINITY;
+    using _ = new Appender(box.target, () => performance.now() >= exchanged + 1_000);
+    const failpoint = (name: CommitPoint) => {
+      if (name === "exchanged") exchanged = Math.min(exchanged, performance.now());
+    };
+    expect(await box.commit({}, { failpoint })).toEqual({ contended: true, stale: false });
     expect(box.now()).toBe(`${base}appended = 1\n${ourBlock}`);
     expect(box.leftovers()).toEqual([]);
-  }, 20_000);
+  });
 
   test("for ever gets its file back", async () => {
     const box = sandbox(base);
-    const child = appender(box.target, 14_500);
-    await child.opened;
+    using appender = new Appender(box.target, () => false);
     const error = await failure(box.commit());
     expect(error.code).toBe("conflict");
     expect(error.message).toContain("keeps it open for writing");
-    await child.ended;
+    appender.end();
     expect(box.now()).toBe(`${base}appended = 1\n`);
     expect([...box.kept, ...box.leftovers()]).toEqual([]);
-  }, 30_000);
+  });
 
   test("that opens it during the exchange waits for it, and its line is merged", async () => {
     const box = sandbox(base);
-    let child: ReturnType<typeof appender> | undefined;
+    let leased = -1;
+    libc.fcntl = (fd, command, argument) => {
+      leased = fd;
+      return fcntl(fd, command, argument);
+    };
+    let ended: Promise<unknown> | undefined;
     const cell = new Int32Array(new SharedArrayBuffer(4));
-    const result = await box.commit(
-      {},
-      {
-        failpoint: (name) => {
-          if (name !== "compared") return;
-          child = appender(box.target, 0);
-          // Long enough for the child to start and to wait in open(2) for our lease.
-          Atomics.wait(cell, 0, 0, 500);
-        },
-      },
-    );
-    await child?.ended;
-    expect(result).toEqual({ contended: true, stale: false });
+    const failpoint = (name: CommitPoint) => {
+      if (name !== "compared" || ended !== undefined) return;
+      const child = spawn("sh", ["-c", `echo 'appended = 1' >>'${box.target}'`], { stdio: "ignore" });
+      ended = once(child, "exit");
+      // Until it waits in open(2) for our lease.
+      while (leaseHolds(libc, leased)) Atomics.wait(cell, 0, 0, 5);
+    };
+    try {
+      expect(await box.commit({}, { failpoint })).toEqual({ contended: true, stale: false });
+    } finally {
+      libc.fcntl = fcntl;
+    }
+    await ended;
     expect(box.now()).toBe(`${base}appended = 1\n${ourBlock}`);
   });
 });
