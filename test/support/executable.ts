@@ -10,12 +10,15 @@ export interface Setting {
   readonly cwd?: string;
 }
 
-/** Runs the executable, which must end by itself within 10 s. */
+/** What would wait for ever is ended; a machine that is busy, and a runtime that is slow to start, get their time. */
+const timeoutMs = 60_000;
+
+/** Runs the executable, which must end by itself. */
 export function run(node: Node, args: readonly string[], setting: Setting = {}): SpawnSyncReturns<string> {
   const ran = spawnSync(compiled(), args, {
     env: { ...process.env, ...node.env, ...setting.env },
     encoding: "utf8",
-    timeout: 10_000,
+    timeout: timeoutMs,
     killSignal: "SIGKILL",
     ...(setting.input === undefined ? {} : { input: setting.input }),
     ...(setting.cwd === undefined ? {} : { cwd: setting.cwd }),
@@ -29,7 +32,7 @@ export function shell(node: Node, line: string): SpawnSyncReturns<string> {
   return spawnSync("sh", ["-c", line], {
     env: { ...process.env, SHIMCTL: compiled(), ...node.env },
     encoding: "utf8",
-    timeout: 10_000,
+    timeout: timeoutMs,
   });
 }
 
