@@ -49,9 +49,10 @@ export class Holder {
   }
 
   get said(): Said[] {
+    // What comes after the last end of a line is not whole yet.
     return this.out
       .split("\n")
-      .filter((line) => line !== "")
+      .slice(0, -1)
       .map((line) => JSON.parse(line) as Said);
   }
 
@@ -71,7 +72,7 @@ export class Holder {
     what: string,
     found: () => Value | undefined | Promise<Value | undefined>,
   ): Promise<Value> {
-    const deadline = Date.now() + 15_000;
+    const deadline = Date.now() + 60_000;
     for (;;) {
       const value = await found();
       if (value !== undefined) return value;

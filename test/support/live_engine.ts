@@ -28,7 +28,7 @@ export class LiveEngine {
     this.#pid = Number(spawnSync("sh", ["-c", line], { encoding: "utf8" }).stdout);
     // A stage that could not be set up has nobody to take it down.
     atEnd(() => this.stop());
-    const deadline = Date.now() + 10_000;
+    const deadline = Date.now() + 60_000;
     while (!existsSync(this.#socket)) {
       if (Date.now() > deadline) throw new Error(readFileSync(`${this.#folder}/log`, "utf8"));
       Bun.sleepSync(5);
