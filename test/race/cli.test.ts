@@ -1,8 +1,9 @@
 import { describe, expect, test } from "bun:test";
 import { type ChildProcess, spawn } from "node:child_process";
-import { mkdirSync, readdirSync, readFileSync } from "node:fs";
+import { existsSync, mkdirSync, readdirSync, readFileSync } from "node:fs";
 import { dirname } from "node:path";
 import process from "node:process";
+import { setTimeout as sleep } from "node:timers/promises";
 import { parseJournal } from "../../src/transaction/journal.ts";
 import { compiled } from "../support/binary.ts";
 import { type EngineCase, engineCases } from "../support/engine_case.ts";
@@ -166,6 +167,7 @@ describe.each(engineCases)("on $name beside a program that takes no lock", (engi
       const writing = ways.map((way) =>
         script("writer.ts", way, path, temp(way), way, notes(way), stop, ...mutex),
       );
+      while (!ways.every((way) => existsSync(notes(way)))) await sleep(10);
       // The writers end with the storm's time: runs that are under way then finish undisturbed.
       const stopping = setTimeout(() => node.place("/stop", ""), besideSeconds * 1000);
       const ended = await storm(node, engineCase.handlers, 8, besideSeconds);

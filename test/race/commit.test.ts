@@ -141,6 +141,8 @@ async function race(strategy: Strategy, who: Writers, duration: number): Promise
   }
   const ended = children.map((child) => once(child, "exit"));
   const outcomes: Record<string, number> = {};
+  const linesIn = (note: string) => readFileSync(note, "utf8").split("\n").slice(0, -1);
+  while (!notes.every((note) => linesIn(note).length > 0)) await sleep(10);
   const begin = performance.now();
   try {
     for (let turn = 1; performance.now() - begin < duration * 1000; turn++) {
@@ -152,7 +154,7 @@ async function race(strategy: Strategy, who: Writers, duration: number): Promise
     await Promise.all(ended);
   }
   const present = new Set(readFileSync(target, "utf8").split("\n"));
-  const lines = notes.flatMap((note) => readFileSync(note, "utf8").split("\n")).filter((line) => line !== "");
+  const lines = notes.flatMap(linesIn);
   return {
     written: lines.length,
     lost: lines.filter((line) => !present.has(line)),

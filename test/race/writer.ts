@@ -36,8 +36,15 @@ const read = () => {
     throw error;
   }
 };
+/** A commit stays 2 s for a program that has read a version of it. */
+const staysMs = 2_000;
 const rename = (line: string) => {
-  writeFileSync(temp, read() + line);
+  for (;;) {
+    const begin = performance.now();
+    writeFileSync(temp, read() + line);
+    // Where a busy machine took longer, nothing is promised to what was read.
+    if (performance.now() - begin < staysMs / 2) break;
+  }
   renameSync(temp, target);
 };
 const append = (line: string) => {
