@@ -29,7 +29,7 @@ class Disk {
     // No child of ours: whoever traces a program waits for all of its children.
     const line = `unshare -m --propagation private sh -c '${mount} && exec sleep 600' </dev/null >/dev/null 2>&1 & echo $!`;
     this.#pid = Number(spawnSync("sh", ["-c", line], { encoding: "utf8" }).stdout);
-    const deadline = Date.now() + 10_000;
+    const deadline = Date.now() + 60_000;
     while (!existsSync(`${this.outside}/.mounted`)) {
       if (Date.now() > deadline) throw new Error("no small file system could be mounted");
       Bun.sleepSync(2);

@@ -372,9 +372,10 @@ describe.skipIf(missing !== undefined)("an API server", () => {
     await using it = await setup();
     it.api.retryAfter = "3600";
     it.api.trouble = () => "429";
+    it.overallMs = 20_000;
     const begin = performance.now();
     expect((await it.run(install("kata-qemu"))).node?.failure?.code).toBe("cannot-label");
-    expect(performance.now() - begin).toBeLessThan(2_000);
+    expect(performance.now() - begin).toBeLessThan(15_000);
   });
 
   test.each(["::1", "[::1]"])("at the IPv6 address %s is asked, and its name verified", async (host) => {
@@ -447,10 +448,11 @@ describe.skipIf(missing !== undefined)("an API server", () => {
     await it.run(install("kata-qemu"));
     const before = it.node.text("/etc/containerd/conf.d/50-shimctl-default.toml");
     it.api.trouble = () => "silent";
+    it.overallMs = 20_000;
     setTimeout(() => it.stop.abort("SIGTERM"), 50);
     const begin = performance.now();
     const error = await it.run(all).catch((thrown: unknown) => thrown);
-    expect(performance.now() - begin).toBeLessThan(1_000);
+    expect(performance.now() - begin).toBeLessThan(15_000);
     expect(error instanceof ShimctlError && error.code).toBe("interrupted");
     expect(it.node.text("/etc/containerd/conf.d/50-shimctl-default.toml")).toBe(before);
     expect(it.recorded).toMatchObject([{ key: kata }]);

@@ -67,7 +67,8 @@ describe.skipIf(whyNot("labels of a watched node", { programs: ["openssl"] }) !=
     using node = liveNode();
     for (const trouble of ["403", "401", "html", "cut"] as const) {
       api.trouble = () => trouble;
-      const ran = await look(node, api, { SHIMCTL_LOG_LEVEL: "debug" }, 100);
+      // The one whose answer is told gets the time to answer.
+      const ran = await look(node, api, { SHIMCTL_LOG_LEVEL: "debug" }, trouble === "403" ? 30_000 : 100);
       expect([ran.code, ran.out.includes("(token)")]).toEqual([9, trouble === "403"]);
       expect(ran.out + ran.err + JSON.stringify(node.tree())).not.toContain(api.token);
     }

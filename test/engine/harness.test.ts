@@ -101,7 +101,7 @@ describe.each(all)("containerd $version ($name)", (engine) => {
     const start = performance.now();
     for (let i = 0; i < 5; i++) dump(engine, root);
     // Some 60 ms where nothing else runs; the bound only catches a jail that has become slow.
-    expect((performance.now() - start) / 5).toBeLessThan(1_000);
+    expect((performance.now() - start) / 5).toBeLessThan(5_000);
   });
 
   test("gives equal meanings whatever the order of tables and of disabled plugins", () => {
@@ -239,7 +239,7 @@ test.if(canRunDaemons && all.length > 0)(
     });
     const pid = Number(stdout);
     expect(pid).toBeGreaterThan(1);
-    const deadline = Date.now() + 5_000;
+    const deadline = Date.now() + 20_000;
     while (existsSync(`/proc/${pid}`) && Date.now() < deadline) await sleep(20);
     expect(existsSync(`/proc/${pid}`)).toBe(false);
   },

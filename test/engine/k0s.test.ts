@@ -1,4 +1,5 @@
 import { describe, expect, test } from "bun:test";
+import { lstatSync } from "node:fs";
 import { engines } from "../../build/engines.ts";
 import { openCri } from "../../src/host/cri/client.ts";
 import { type Generation, k0sFolder, k0sRoot, k0sSocket, renderByK0s } from "../support/k0s_merge.ts";
@@ -103,7 +104,9 @@ describe.skipIf(problem !== undefined)("a real containerd that k0s keeps running
       const it = await superviseByK0s(engine, node, generation, 5_000);
       try {
         await node.run(["install", "kata-qemu", "--owner", "a", "--restart", "none"]);
-        await Bun.sleep(4_000);
+        // What a killed engine leaves in its socket's place.
+        while (lstatSync(node.root + k0sSocket, { throwIfNoEntry: false })?.isFile() !== true)
+          await Bun.sleep(20);
         expect(await served(node)).toEqual(["absent"]);
         const second = await node.run(["install", "runsc", "--owner", "b", "--json"]);
         expect(second.json()).toMatchObject({ result: "changed", proof: { served: "passed" } });

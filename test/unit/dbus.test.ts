@@ -200,7 +200,7 @@ test("a bus that refuses, says nothing, or never answers tells nothing of the no
   const ask = async (path: string) => {
     const begun = performance.now();
     expect(await loadedServices({ system: path, direct: `${path}-none` }, ["a*"], [], 200)).toBeUndefined();
-    expect(performance.now() - begun).toBeLessThan(1_000);
+    expect(performance.now() - begun).toBeLessThan(10_000);
   };
   await withServer(() => undefined, ask, "REJECTED EXTERNAL\r\n");
   await withServer(() => undefined, ask, "");

@@ -21,7 +21,7 @@ function watched() {
       await Bun.sleep(20);
       const before = changes;
       act();
-      for (let turn = 0; turn < 50 && changes === before; turn++) await Bun.sleep(10);
+      for (let turn = 0; turn < 3_000 && changes === before; turn++) await Bun.sleep(10);
       return changes > before;
     },
     [Symbol.dispose]() {
