@@ -58,6 +58,8 @@ function decide(env: Environment, state: NodeState, options: RollbackOptions): R
   const ids = shortIds(all);
   if (!isElsewhere(env, view, owner, last)) refuseChanged(view, owner, last, ids.get(last.id) ?? last.id);
   const handlers = target === undefined ? change.previous : target.desired;
+  // Beside the same handlers of ours, what was taken out would be drift again.
+  if (isSame(byName(handlers), byName(last.desired))) refuseAdopted(taken, ids);
   const commits = taken.flatMap((operation) => operation.commits);
   return {
     intent: {
@@ -149,7 +151,7 @@ function changedSince(view: EngineView, owner: string, last: Operation): string 
   }
 }
 
-/** Without the old bytes of their files, others would not get back what was taken over from them. */
+/** Without the old bytes of their files, or beside ours, others would not get back what was taken over from them. */
 function refuseAdopted(taken: readonly Operation[], ids: ReadonlyMap<string, string>): void {
   const operation = taken.findLast(({ adoptedFrom }) => adoptedFrom.length > 0);
   const place = operation?.adoptedFrom[0];
@@ -167,7 +169,7 @@ function refuseAdopted(taken: readonly Operation[], ids: ReadonlyMap<string, str
     );
   throw new ShimctlError(
     "conflict",
-    `Cannot roll back, as operation ${id} took handlers over from this file, and the files are not as it left them`,
+    `Cannot roll back, as operation ${id} took handlers over from this file, and they cannot be given back to it as they were`,
     {
       path,
       hint: "uninstall them, and put their old definition back by hand: the old file is kept under /var/lib/shimctl/store by its SHA-256, which `shimctl log --json` has",

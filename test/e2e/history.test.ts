@@ -295,6 +295,19 @@ describe("rollback", () => {
     expect((await done(node, ["rollback", "--json"])).json()["result"]).toBe("unchanged");
   });
 
+  test("of what only took a second definition out is refused, with where that is kept", async () => {
+    using node = Node.of(importedCase);
+    await done(node, ["install", "kata-qemu"]);
+    node.place(importedCase.main, `${node.text(importedCase.main)}\n${importedCase.define("kata-qemu")}`);
+    await done(node, ["install", "kata-qemu", "--adopt=replace"]);
+    const before = node.tree();
+    const ran = await node.run(["rollback"]);
+    expect([ran.code, ran.err]).toEqual([5, expect.stringContaining("took handlers over from this file")]);
+    expect(ran.err).toContain(`at: ${importedCase.main}\n`);
+    expect(ran.err).toContain("/var/lib/shimctl/store");
+    expect(node.tree()).toEqual(before);
+  });
+
   test("brings the definition of a preset back that a handler was installed with", async () => {
     using node = Node.of(importedCase);
     node.place("/handlers.toml", "format = 1\n[handlers.kata-qemu]\nsnapshotter = 'devmapper'\n");
