@@ -58,14 +58,22 @@ function decide(env: Environment, state: NodeState, options: RollbackOptions): R
   const ids = shortIds(all);
   if (!isElsewhere(env, view, owner, last)) refuseChanged(view, owner, last, ids.get(last.id) ?? last.id);
   const handlers = target === undefined ? change.previous : target.desired;
-  // Beside the same handlers of ours, what was taken out would be drift again.
-  if (isSame(byName(handlers), byName(last.desired))) refuseAdopted(taken, ids);
+  const bases = target === undefined ? change.previousBases : target.bases;
+  if (isSame(byName(handlers), byName(last.desired))) {
+    // Beside the same handlers of ours, what was taken out would be drift again.
+    refuseAdopted(taken, ids);
+    if (isSame(bases, last.bases)) {
+      const which = taken.map(({ id }) => ids.get(id) ?? id).join(", ");
+      const why = `${which} changed no handler of owner '${owner}'; --to goes further back, to an ID that \`shimctl log\` shows`;
+      return nothing(env, state, view, owner, why);
+    }
+  }
   const commits = taken.flatMap((operation) => operation.commits);
   return {
     intent: {
       command: "rollback",
       handlers: handlers.map(exactly),
-      bases: target === undefined ? change.previousBases : target.bases,
+      bases,
       reverts: taken.map(({ id }) => id).toReversed(),
       asItWas: (seen, now, planned) => {
         const edits = asItWas(env, state, { owner, handlers, commits }, seen, now, planned);

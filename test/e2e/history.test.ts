@@ -308,6 +308,21 @@ describe("rollback", () => {
     expect(node.tree()).toEqual(before);
   });
 
+  test("of what only put markers back is told to change nothing, and how to go further", async () => {
+    using node = Node.of(importedCase);
+    const ours = importedCase.block("default");
+    await done(node, ["install", "kata-qemu"]);
+    node.place(ours, node.text(ours).replace(/ ?# .*/g, ""));
+    await done(node, ["install", "kata-qemu"]);
+    const before = node.tree();
+    const ran = await done(node, ["rollback"]);
+    expect(ran.out).toBe("unchanged: owner 'default' has kata-qemu\n");
+    expect(ran.err).toMatch(
+      /^warn: [0-9a-f]{8} changed no handler of owner 'default'; --to goes further back/,
+    );
+    expect(node.tree()).toEqual(before);
+  });
+
   test("brings the definition of a preset back that a handler was installed with", async () => {
     using node = Node.of(importedCase);
     node.place("/handlers.toml", "format = 1\n[handlers.kata-qemu]\nsnapshotter = 'devmapper'\n");
