@@ -105,6 +105,7 @@ is a file of its own, which it does not look at.
 | Cannot tell which file X | \`--config\` with that file: the unit starts it by a script, or by a variable that cannot be seen; or what may name the data folder of k3s or RKE2 is not mounted |
 | Cannot use X, as Y has its containerd read a file that it writes itself | leave \`--config\` out: k3s and RKE2 read no other |
 | Cannot use this node, as its X is not mounted below Y | the mount in the hint |
+| Cannot restart X, as it is Y while the engine runs, which something else has started | \`--unit\` with the unit that runs the engine: from inside a pod, only units with the usual names are seen unasked |
 | Cannot tell containerd 1.x from 2.x | \`--engine-version\`, as \`containerd --version\` prints it |
 | Cannot change handlers on X | the command in the hint |
 | this file disables the CRI plugin | docker's package brings that file: write a new one with \`containerd config default\`, and restart containerd |

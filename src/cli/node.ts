@@ -36,7 +36,8 @@ export async function openEngine(options: Options): Promise<Node> {
 
 async function withEngine(options: Options, host: Host): Promise<Node> {
   refuseMistyped(host, options);
-  const found = find(host, options, await findDaemons(host, wantedDaemons()));
+  const asked = options.unit === undefined ? undefined : unitOf(options.unit);
+  const found = find(host, options, await findDaemons(host, wantedDaemons(asked)));
   const backend = backends.find((candidate) => candidate.name === found.layout.engine);
   if (backend === undefined)
     throw new ShimctlError("unsupported-node", `Cannot configure ${found.layout.engine} in this release`);

@@ -47,7 +47,8 @@ async function overBus(
   seen: readonly Daemon[],
 ): Promise<LoadedService[] | undefined> {
   // Units of any name, which no pattern has.
-  const names = [...new Set(seen.flatMap(({ unit }) => (unit === undefined ? [] : [unit])))];
+  const units = [wanted.asked, ...seen.map(({ unit }) => unit)];
+  const names = [...new Set(units.filter((unit) => unit !== undefined))];
   return (await import("./systemd.ts")).loadedServices(sockets, wanted.units, names);
 }
 

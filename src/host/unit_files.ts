@@ -7,6 +7,8 @@ import { behindWrappers, environmentOf, putIn, readUnit, type ServiceSettings } 
 export interface Wanted {
   /** Names that their units may have, as systemctl(1) takes patterns: `k3s*.service`. */
   readonly units: readonly string[];
+  /** One that is asked about by its name. */
+  readonly asked?: string | undefined;
   isOne(daemon: Daemon): boolean;
   /** Units that are told of whatever they start: a script may start the daemon. */
   readonly always?: ReadonlySet<string>;
@@ -47,7 +49,11 @@ export function daemonsInFiles(host: HostFiles, wanted: Wanted): Daemon[] {
   for (const { folder, names: all } of listed)
     for (const name of all)
       for (const unit of [name, name.replace(/\.d$/, "")])
-        if (unit.endsWith(".service") && !unit.includes("@.") && (matches(unit) || isOwn(folder)))
+        if (
+          unit.endsWith(".service") &&
+          !unit.includes("@.") &&
+          (matches(unit) || unit === wanted.asked || isOwn(folder))
+        )
           names.add(unit);
   return [...names].sort().flatMap((name) => {
     const daemon = daemonOf(host, name, listed);

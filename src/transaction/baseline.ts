@@ -1,6 +1,6 @@
 import { ShimctlError } from "../error.ts";
 import type { UnitState } from "../host/systemd.ts";
-import type { Activation } from "./activation.ts";
+import { type Activation, deathOf } from "./activation.ts";
 
 /** How the engine stood before anything was written. */
 export type Baseline =
@@ -35,10 +35,16 @@ export async function takeBaseline(
 ): Promise<Baseline> {
   const deadline = Date.now() + startMs;
   let told = false;
+  let anothers = 0;
   for (let silent = 0; ; ) {
     const answer = await live.status();
     const unit = await live.unit();
-    if (answer.kind === "up" && answer.ready)
+    if (answer.kind === "up" && answer.ready) {
+      // It may have ended since it answered.
+      if (unit !== undefined && isAnothers(unit) && ++anothers < silences) {
+        await new Promise((resolve) => setTimeout(resolve, pollMs));
+        continue;
+      }
       return {
         kind: "running",
         unit,
@@ -47,6 +53,7 @@ export async function takeBaseline(
         served: answer.handlers,
         defaultHandler: answer.defaultHandler,
       };
+    }
     const isBetween =
       live.restartedBy !== undefined &&
       answer.kind === "absent" &&
@@ -68,6 +75,11 @@ export async function takeBaseline(
     told ||= moving;
     await new Promise((resolve) => setTimeout(resolve, pollMs));
   }
+}
+
+/** Whether an engine that runs is not this unit's: started, it would be a second one on the files of that one. */
+function isAnothers(unit: UnitState): boolean {
+  return unit.active === "inactive" || deathOf(unit) !== undefined;
 }
 
 function brokenBy(name: string, unit: UnitState | undefined, answer: string): string {
@@ -102,6 +114,13 @@ export function refuseToRestart(activation: Activation, baseline: Baseline, remo
       "unsupported-node",
       `Cannot restart the engine, as neither systemd nor a unit named ${live.unitName} can be reached`,
       { hint: `mount the node's /run/dbus, pass --unit or --restart-command, ${instead}` },
+    );
+  }
+  if (baseline.kind === "running" && unit !== undefined && isAnothers(unit)) {
+    throw new ShimctlError(
+      "unsupported-node",
+      `Cannot restart ${unit.name}, as it is ${unit.active} (${unit.sub}) while the engine runs, which something else has started`,
+      { hint: `pass --unit with the unit that has, ${instead}` },
     );
   }
   if (unit !== undefined && (isServer === true || servers.test(unit.name)) && !restartServer) {

@@ -226,6 +226,50 @@ describe.skipIf(newest === undefined)("on a booted Debian", () => {
     systemctl("daemon-reload");
   });
 
+  test("a pod restarts no other unit than the one that runs the engine, and finds that by its name", () => {
+    const own = "/etc/containerd/own.toml";
+    const mounts = [
+      ...["/etc/containerd", "/run/containerd", "/run/dbus", "/run/lock", "/run/shimctl", "/var/lib/shimctl"],
+      ...["/usr/bin", "/usr/lib", "/usr/local/bin"],
+    ];
+    const inPod = (args: string) =>
+      JSON.parse(
+        node.run([
+          ...["unshare", "--mount", "sh", "-euc"],
+          [
+            "mkdir -p /run/pod; mount -t tmpfs pod /run/pod",
+            ...mounts.map((path) => `mkdir -p ${path} /run/pod${path}; mount --bind ${path} /run/pod${path}`),
+            `shimctl ${args} --json --root /run/pod; true`,
+          ].join("\n"),
+        ]).out,
+      ) as Record<string, unknown>;
+    systemctl("stop", "containerd");
+    node.run(["sh", "-c", `mkdir -p /etc/containerd; cp /etc/containerd/config.toml ${own} || : >${own}`]);
+    node.place(
+      `${system}/kube-engine.service`,
+      `[Service]\nType=notify\nDelegate=yes\nKillMode=process\nExecStart=/usr/bin/containerd --config ${own}\n`,
+    );
+    systemctl("daemon-reload");
+    systemctl("start", "kube-engine");
+    const before = node.tree();
+    expect(inPod("install crun")["error"]).toMatchObject({
+      message:
+        "Cannot restart containerd.service, as it is inactive (dead) while the engine runs, which something else has started",
+      hint: expect.stringContaining("pass --unit with the unit that has"),
+    });
+    expect(inPod("install crun --unit kube-engine")["error"]).toMatchObject({ hint: `pass --config ${own}` });
+    expect(node.tree()).toBe(before);
+    expect(inPod(`install crun --unit kube-engine --config ${own}`)).toMatchObject({
+      error: null,
+      proof: { served: "passed" },
+    });
+    expect(inPod(`uninstall --all --unit kube-engine --config ${own}`)["error"]).toBeNull();
+    systemctl("stop", "kube-engine");
+    node.run(["rm", `${system}/kube-engine.service`, own]);
+    systemctl("daemon-reload");
+    systemctl("start", "containerd");
+  }, 60_000);
+
   test("a daemon without a unit is found by its process", () => {
     systemctl("stop", "containerd");
     systemctl("mask", "--runtime", "containerd");

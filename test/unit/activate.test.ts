@@ -260,6 +260,32 @@ describe("before anything is written", () => {
     expect((await it.run(install("kata-qemu"), more)).restart.done).toBe(true);
   });
 
+  test.each([
+    ["inactive", "dead", "success"],
+    ["failed", "failed", "exit-code"],
+    ["activating", "auto-restart", "exit-code"],
+  ])("a unit that is %s (%s) while the engine runs is not started beside it", async (active, sub, result) => {
+    using it = new Setup();
+    it.engine.unit = { ...it.engine.unit, active, sub, result };
+    const { code, message, facts } = await it.fails(install("kata-qemu"));
+    expect({ code, message, hint: facts.hint }).toEqual({
+      code: "unsupported-node",
+      message: `Cannot restart containerd.service, as it is ${active} (${sub}) while the engine runs, which something else has started`,
+      hint: "pass --unit with the unit that has, or pass --restart none and restart it yourself",
+    });
+    expect([it.engine.restarts, it.node.tree()]).toEqual([0, it.before]);
+  });
+
+  test("a unit that has just ended, and is started again, is waited for", async () => {
+    using it = new Setup();
+    const { unit } = it.engine;
+    it.engine.unit = { ...unit, active: "activating", sub: "auto-restart", result: "signal" };
+    setTimeout(() => {
+      it.engine.unit = unit;
+    }, 300);
+    expect((await it.run(install("kata-qemu"))).restart.done).toBe(true);
+  });
+
   test("a unit that is a control plane is not restarted unasked", async () => {
     using it = new Setup();
     it.engine.unit = { ...it.engine.unit, name: "k3s.service" };
