@@ -148,13 +148,17 @@ function refuseChanged(view: EngineView, owner: string, last: Operation, id: str
   );
 }
 
-/** The first file in which what an operation left is not there any more, or could not even be written again. */
+/**
+ * The first file in which what an operation left is not there any more, or could not even be written again as markers
+ * of ours are damaged. What keeps a file from being read at all is no change of somebody's: that is thrown.
+ */
 function changedSince(view: EngineView, owner: string, last: Operation): string | undefined {
   try {
     // That others define it too by now is not what is asked here.
     return view.plan(owner, last.desired, { mode: "leave", before: new Map(), unmarked: new Map() })[0]?.path;
   } catch (error) {
-    if (error instanceof ShimctlError && error.facts.path !== undefined) return error.facts.path;
+    if (error instanceof ShimctlError && error.code === "conflict" && error.facts.path !== undefined)
+      return error.facts.path;
     throw error;
   }
 }

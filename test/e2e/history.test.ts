@@ -1,5 +1,5 @@
 import { describe, expect, test } from "bun:test";
-import { readdirSync, rmSync } from "node:fs";
+import { readdirSync, rmSync, symlinkSync } from "node:fs";
 import { engineCases, importedCase, markedCase } from "../support/engine_case.ts";
 import { Node, type Ran } from "../support/node.ts";
 
@@ -215,6 +215,19 @@ describe.each(engineCases)("rollback on $name", (engineCase) => {
       (before[0] as Record<string, string>)[ours] ?? "",
       before[1] as string,
     ]);
+  });
+
+  test("tells why a file cannot be read, and does not take that for somebody's change", async () => {
+    using node = Node.of(engineCase);
+    await done(node, ["install", kata]);
+    rmSync(node.root + ours);
+    symlinkSync(ours.slice(ours.lastIndexOf("/") + 1), node.root + ours);
+    const tree = node.tree();
+    const ran = await node.run(["rollback"]);
+    expect(ran.code).not.toBe(0);
+    expect(ran.err).toContain("its symbolic links do not end");
+    expect(ran.err).not.toContain("somebody changed");
+    expect(node.tree()).toEqual(tree);
   });
 
   test("of an adoption gives others their definition back, and only whole", async () => {
