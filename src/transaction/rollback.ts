@@ -45,7 +45,8 @@ function decide(env: Environment, state: NodeState, options: RollbackOptions): R
       (operation.rootFile ?? site.rootFile) === site.rootFile &&
       (operation.engine ?? backend.name) === backend.name,
   );
-  const { view } = readEngine(env.host, backend, site);
+  const engine = readEngine(env.host, backend, site);
+  const { view } = engine;
   const target = to === undefined ? undefined : operationBy(to, all, own, owner);
   const last = own.at(-1);
   if (last === undefined)
@@ -56,7 +57,7 @@ function decide(env: Environment, state: NodeState, options: RollbackOptions): R
   if (taken.length === 0)
     return nothing(env, state, view, owner, `that is how owner '${owner}' is now: nothing was done since`);
   const ids = shortIds(all);
-  if (!isElsewhere(env, view, owner, last)) refuseChanged(view, owner, last, ids.get(last.id) ?? last.id);
+  if (!isElsewhere(env, view, owner, last)) refuseChanged(engine, owner, last, ids.get(last.id) ?? last.id);
   const handlers = target === undefined ? change.previous : target.desired;
   const bases = target === undefined ? change.previousBases : target.bases;
   if (isSame(byName(handlers), byName(last.desired))) {
@@ -134,9 +135,11 @@ function isElsewhere({ site }: Environment, view: EngineView, owner: string, las
   return isWhole && isSame(byName(view.handlersOf(owner)), byName(last.desired));
 }
 
+type Engine = ReturnType<typeof readEngine>;
+
 /** What somebody has changed since is theirs: it is neither taken back nor written over. */
-function refuseChanged(view: EngineView, owner: string, last: Operation, id: string): void {
-  const path = changedSince(view, owner, last);
+function refuseChanged(engine: Engine, owner: string, last: Operation, id: string): void {
+  const path = changedSince(engine, owner, last);
   if (path === undefined) return;
   throw new ShimctlError(
     "conflict",
@@ -149,17 +152,17 @@ function refuseChanged(view: EngineView, owner: string, last: Operation, id: str
 }
 
 /**
- * The first file in which what an operation left is not there any more, or could not even be written again as markers
- * of ours are damaged. What keeps a file from being read at all is no change of somebody's: that is thrown.
+ * The first file in which what an operation left is not there any more, or could not even be written again. What
+ * keeps a file from being read at all is no change of somebody's: that is thrown.
  */
-function changedSince(view: EngineView, owner: string, last: Operation): string | undefined {
+function changedSince({ seen, view }: Engine, owner: string, last: Operation): string | undefined {
   try {
     // That others define it too by now is not what is asked here.
     return view.plan(owner, last.desired, { mode: "leave", before: new Map(), unmarked: new Map() })[0]?.path;
   } catch (error) {
-    if (error instanceof ShimctlError && error.code === "conflict" && error.facts.path !== undefined)
-      return error.facts.path;
-    throw error;
+    const path = error instanceof ShimctlError ? error.facts.path : undefined;
+    if (path === undefined || seen.files.get(path)?.kind === "unreadable") throw error;
+    return path;
   }
 }
 
