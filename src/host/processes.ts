@@ -58,22 +58,22 @@ export function runningDaemons(seen: Processes, wanted: Wanted): Daemon[] {
   }
   const isOwn = ([pid]: readonly [string, Daemon]) => !hasAbove(proc, pid, found);
   return [...found].filter(isOwn).map(([pid, daemon]) => {
-    const startedOne = [...found].find(([other]) => isAbove(proc, pid, other))?.[1].argv;
+    const startedOne = [...found].find(([other]) => above(proc, other).includes(pid))?.[1].argv;
     return startedOne === undefined ? daemon : { ...daemon, startedOne };
   });
 }
 
-function isAbove(proc: string, pid: string, other: string): boolean {
-  for (let above = parentOf(proc, other); above !== undefined; above = parentOf(proc, above))
-    if (above === pid) return true;
-  return false;
-}
-
 /** Whether another of these has started it, or Docker: k3s and dockerd run a containerd of their own. */
 function hasAbove(proc: string, pid: string, found: ReadonlyMap<string, Daemon>): boolean {
-  for (let above = parentOf(proc, pid); above !== undefined; above = parentOf(proc, above))
-    if (found.has(above) || textOf(`${proc}/${above}/comm`).trim() === "dockerd") return true;
-  return false;
+  return above(proc, pid).some(
+    (each) => found.has(each) || textOf(`${proc}/${each}/comm`).trim() === "dockerd",
+  );
+}
+
+/** Who has started it, and who has started that, up to the first process. */
+function above(proc: string, pid: string): string[] {
+  const parent = parentOf(proc, pid);
+  return parent === undefined ? [] : [parent, ...above(proc, parent)];
 }
 
 /** A program's name may hold anything, parentheses too (proc_pid_stat(5)). */
